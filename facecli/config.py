@@ -1,0 +1,35 @@
+"""Every default in one place: plain dataclasses, standard library only, so that `--help` can show them cheaply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_MODEL = "dlib"
+DEFAULT_FMR = 1e-3
+DEFAULT_PRIOR = 0.5
+DEFAULT_TOP = 5
+BATCH_SIZE = 32
+"""Chips a network sees at once. Larger batches gain nothing on a CPU and cost memory."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How faces are searched for. All but `min_face_px` are part of an embedder's id: they move landmarks.
+
+    `min_face_px` (at the original scale) only decides how far down the search goes, on a ladder of sizes that
+    stays where it is, so it adds faces without moving the ones already found.
+    """
+
+    min_face_px: int = 40
+    factor: float = 0.709
+    """Ratio of one step of the image pyramid to the next (the cascade's training value)."""
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
+    """Face probabilities that a candidate must reach in the three stages of the cascade."""
+
+
+def default_cache_dir() -> Path:
+    """Return the user's cache folder for exported networks, downloaded weights and installed calibrations."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("facecli", appauthor=False)

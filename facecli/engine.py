@@ -1,0 +1,145 @@
+"""Runs networks: ONNX Runtime on the CPU, torch on a GPU or when asked. Arrays in, arrays out.
+
+A `Network` knows how to make itself in both forms; the ONNX form is made once and kept in the cache folder
+under the digest of its weights, so that later runs import neither torch nor onnx. Both forms compute in
+float32 and agree to 1e-4. Rows do not depend on the batch they are in.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facecli.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+Array = NDArray[np.float32]
+Runner = Callable[[Array], list[Array]]
+"""float32 [N, C, H, W] -> the network's outputs, each float32 with N rows first."""
+
+Notify = Callable[[str], None]
+"""Told in one sentence about slow preparations; a command line prints it on stderr."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network in waiting.
+
+    `key` names the cached ONNX file: a digest of the weights and of the code that builds the graph. `onnx`
+    returns the serialised ONNX model, its first input float32 [N, C, H, W]; `torch` returns the same network
+    as a module in eval mode. Both may be slow and import what they like; neither runs before it is needed.
+    """
+
+    name: str
+    key: str
+    onnx: Callable[[], bytes]
+    torch: Callable[[], torch.nn.Module]
+
+
+def load(
+    network: Network,
+    *,
+    cache_dir: Path,
+    device: str = "cpu",
+    threads: int = 1,
+    notify: Notify | None = None,
+) -> Runner:
+    """Return a function that runs `network` on `device`.
+
+    `device` is `cpu` (ONNX Runtime), `torch` (torch on the CPU) or a torch device such as `cuda`, `cuda:1`
+    or `mps`. One thread a session is the default: callers that want both cores run one session in two
+    threads, which two threads inside one session never beat on a busy machine.
+
+    Raises `UsageError` for a device that is not there.
+    """
+    if device == "cpu":
+        return _load_onnx(network, cache_dir, threads, notify)
+    return _load_torch(network, device)
+
+
+def onnx_path(network: Network, cache_dir: Path) -> Path:
+    """Return where the exported form of `network` is kept."""
+    return cache_dir / "networks" / f"{network.name}-{network.key[:16]}.onnx"
+
+
+def export(network: Network, *, cache_dir: Path, notify: Notify | None = None) -> Path:
+    """Make the ONNX form of `network` unless it is there; return its path.
+
+    Several processes may call this at once: one works, the others wait for it. The file appears whole or not
+    at all.
+    """
+    path = onnx_path(network, cache_dir)
+    if path.exists():
+        return path
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            if notify is not None:
+                notify(f"preparing the network '{network.name}' (first use only)")
+            write_atomic(path, network.onnx())
+    return path
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path` so that a reader, or a crash, sees the old file or the new one and nothing between."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(aside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _load_onnx(network: Network, cache_dir: Path, threads: int, notify: Notify | None) -> Runner:
+    import onnxruntime as ort
+
+    path = export(network, cache_dir=cache_dir, notify=notify)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(batch: Array) -> list[Array]:
+        return session.run(None, {name: batch})
+
+    return run
+
+
+def _load_torch(network: Network, device: str) -> Runner:
+    import torch
+
+    try:
+        place = torch.device("cpu" if device == "torch" else device)
+        module = network.torch().eval().to(place)
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"the device '{device}' cannot be used ({str(error).splitlines()[0]})",
+            hint="use --device cpu, torch, cuda, cuda:N or mps",
+        ) from error
+    # TensorFloat-32 convolutions would differ from the CPU's float32 by more than 1e-4.
+    torch.backends.cudnn.allow_tf32 = False
+
+    def run(batch: Array) -> list[Array]:
+        with torch.inference_mode():
+            outputs: Any = module(torch.from_numpy(np.ascontiguousarray(batch)).to(place))
+        if isinstance(outputs, torch.Tensor):
+            outputs = (outputs,)
+        return [output.float().cpu().numpy() for output in outputs]
+
+    return run

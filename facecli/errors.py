@@ -1,0 +1,105 @@
+"""What can go wrong, said so that a person can act on it.
+
+Every error that facecli raises on purpose is a `FaceError`: `code` is a stable slug for machines, the text
+says what was seen, where, and what to do. Anything else that escapes is a bug (exit code 70).
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class FaceError(Exception):
+    """An error with a stable `code`, a place and an advice.
+
+    `what` is one sentence without a full stop; `path` is the file or value it is about; `hint` is what the
+    user can do next. `str(error)` joins them on one line.
+    """
+
+    code = "error"
+
+    def __init__(self, what: str, *, path: str | os.PathLike[str] | None = None, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.path = None if path is None else printable(path)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        place = f"{self.path}: " if self.path is not None else ""
+        advice = f"; {self.hint}" if self.hint else ""
+        return f"{place}{self.what}{advice}"
+
+    def record(self) -> dict[str, str]:
+        """Return the JSON form of the error: `code` and `message` (without the path, which records carry)."""
+        return {"code": self.code, "message": self.what + (f"; {self.hint}" if self.hint else "")}
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    """Return `path` as text that any UTF-8 stream accepts.
+
+    Bytes of a file name that are not UTF-8 come out as `\\xNN`, so that a record always has a name to show.
+
+    >>> printable("caf\\udce9.jpg")
+    'caf\\\\xe9.jpg'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+class UsageError(FaceError):
+    """Options that contradict each other, or a value outside its range."""
+
+    code = "usage"
+
+
+class NoSuchFile(FaceError):
+    """A path that does not exist."""
+
+    code = "no_such_file"
+
+
+class UnreadableImage(FaceError):
+    """A file that is there and cannot be decoded: empty, truncated, not an image, too large, no permission."""
+
+    code = "unreadable"
+
+
+class NoFace(FaceError):
+    """An image in which no face was found."""
+
+    code = "no_face"
+
+
+class SeveralFaces(FaceError):
+    """An image with several faces where one was asked for, or a face index that is not there."""
+
+    code = "several_faces"
+
+
+class BadInput(FaceError):
+    """A malformed row, record or file that is not an image: a csv, a JSON contract, a template array."""
+
+    code = "bad_input"
+
+
+class WeightsMissing(FaceError):
+    """Weights that are not on this machine and could not be fetched, or that fail their checksum."""
+
+    code = "weights_missing"
+
+
+class EmbedderMismatch(FaceError):
+    """Templates, a calibration or a database made by another embedder."""
+
+    code = "embedder_mismatch"
+
+
+class NoCalibration(FaceError):
+    """A decision was asked of a model that has no calibration, or at a rate its calibration cannot support."""
+
+    code = "no_calibration"
+
+
+class DatabaseError(FaceError):
+    """A database folder or its cache that cannot be used."""
+
+    code = "database"

@@ -1,0 +1,1 @@
+"""The networks facecli knows, one file per family; `registry` maps names to their input contracts."""
