@@ -1,0 +1,239 @@
+"""The three networks of the MTCNN face detector: reads facenet-pytorch's weights, builds their ONNX graphs.
+
+Zhang et al., "Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks" (2016).
+The weights ship inside the facenet-pytorch wheel and are read without importing it or torch. On torch, that
+package's own classes run. Inputs are RGB in 0..255: the normalisation (x - 127.5) / 128 is folded into the
+first convolution.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from facecli.engine import Array, Network
+from facecli.errors import WeightsMissing
+
+if TYPE_CHECKING:
+    import torch
+
+_GRAPH_VERSION = "1"  # part of the cached graphs' names: raise it when `build_onnx` changes
+_SCALE, _SHIFT = 1 / 128, -127.5 / 128
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One network of the cascade: its convolutions with the pooling after each, then dense layers or heads.
+
+    `pools` holds (kernel, stride) after each convolution but the last, or None. `heads` are the output
+    layers, in the order in which they come out: face probability, box regression, landmarks.
+    """
+
+    name: str
+    class_name: str
+    input_px: int | None
+    sha256: str
+    pools: tuple[tuple[int, int] | None, ...]
+    dense: str | None
+    heads: tuple[str, ...]
+
+
+PROPOSE = Stage(
+    "pnet",
+    "PNet",
+    None,
+    "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
+    ((2, 2), None, None),
+    None,
+    ("conv4_1", "conv4_2"),
+)
+REFINE = Stage(
+    "rnet",
+    "RNet",
+    24,
+    "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
+    ((3, 2), (3, 2), None),
+    "dense4",
+    ("dense5_1", "dense5_2"),
+)
+OUTPUT = Stage(
+    "onet",
+    "ONet",
+    48,
+    "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
+    ((3, 2), (3, 2), (2, 2), None),
+    "dense5",
+    ("dense6_1", "dense6_2", "dense6_3"),
+)
+STAGES = (PROPOSE, REFINE, OUTPUT)
+
+
+def network(stage: Stage) -> Network:
+    """Return one stage as a network: float32 [N, 3, H, W] in 0..255 -> probabilities [N, 2, ...], boxes [N, 4, ...].
+
+    The last stage adds landmarks [N, 10] (five x, then five y), as shares of the box.
+    """
+
+    def module() -> torch.nn.Module:
+        return _torch_module(stage)
+
+    key = hashlib.sha256(f"mtcnn {_GRAPH_VERSION} {stage.sha256}".encode()).hexdigest()
+    return Network(stage.name, key, onnx=lambda: build_onnx(stage, read_weights(stage)), torch=module)
+
+
+def read_weights(stage: Stage) -> dict[str, Array]:
+    """Return the stage's parameters by name; raises `WeightsMissing` when the file is absent or altered."""
+    found = importlib.util.find_spec("facenet_pytorch")
+    path = None if found is None or found.origin is None else Path(found.origin).parent / f"data/{stage.name}.pt"
+    if path is None or not path.is_file():
+        raise WeightsMissing("the face detector's weights are not installed", hint="pip install 'facenet-pytorch<2.6'")
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != stage.sha256:
+        raise WeightsMissing(
+            "the face detector's weights are not the ones this version knows (the SHA-256 differs)",
+            path=path,
+            hint="pip install --force-reinstall 'facenet-pytorch<2.6'",
+        )
+    return read_legacy_state(data)
+
+
+def read_legacy_state(data: bytes) -> dict[str, Array]:
+    """Read a state dict that torch saved in its format before 1.6, with nothing but what such a file needs.
+
+    Four pickles (magic number, protocol, system, the dict of tensors) name storages, a fifth lists their
+    keys, and then each storage follows as an int64 count and float32 little-endian values.
+    """
+    file = BytesIO(data)
+    tensors: dict[str, _Tensor] = {}
+    for _ in range(4):
+        tensors = _StateUnpickler(file).load()
+    values = {}
+    for key in _StateUnpickler(file).load():
+        count = int(np.frombuffer(file.read(8), "<i8")[0])
+        values[key] = np.frombuffer(file.read(4 * count), "<f4")
+    return {
+        name: np.lib.stride_tricks.as_strided(
+            values[tensor.storage][tensor.offset :],
+            tensor.shape,
+            [4 * stride for stride in tensor.strides],
+            writeable=False,
+        )
+        for name, tensor in tensors.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    storage: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class _StateUnpickler(pickle.Unpickler):
+    """Admits the three names a float32 state dict holds; any other name in the file is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        known: dict[tuple[str, str], Any] = {
+            ("collections", "OrderedDict"): OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _Tensor(*arguments[:4]),
+            ("torch", "FloatStorage"): "float32",
+        }
+        if (module, name) not in known:
+            raise pickle.UnpicklingError(f"{module}.{name} does not belong in a state dict")
+        return known[module, name]
+
+    def persistent_load(self, pid: Any) -> str:
+        return pid[2]  # ("storage", type, key, location, count, view)
+
+
+def build_onnx(stage: Stage, weights: dict[str, Array]) -> bytes:
+    """Return the stage as a serialised ONNX model."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes = []
+    constants = []
+
+    def constant(name: str, values: Array) -> str:
+        constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def node(op: str, *inputs: str, **attributes: object) -> str:
+        name = f"t{len(nodes)}"
+        nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
+        return name
+
+    def prelu(x: str, index: int, spatial: bool) -> str:
+        slope = weights[f"prelu{index}.weight"]
+        return node("PRelu", x, constant(f"slope{index}", slope[:, None, None] if spatial else slope))
+
+    x = "image"
+    for index, pool in enumerate(stage.pools, start=1):
+        filters, bias = weights[f"conv{index}.weight"], weights[f"conv{index}.bias"]
+        if index == 1:
+            bias = bias + filters.sum(axis=(1, 2, 3)) * np.float32(_SHIFT)
+            filters = filters * np.float32(_SCALE)
+        x = node("Conv", x, constant(f"filters{index}", filters), constant(f"bias{index}", bias))
+        x = prelu(x, index, spatial=True)
+        if pool is not None:
+            kernel, stride = pool
+            x = node("MaxPool", x, kernel_shape=[kernel] * 2, strides=[stride] * 2, ceil_mode=1)
+    if stage.dense is not None:
+        # The weights were trained in a column-major framework: width before height before channels.
+        x = node("Flatten", node("Transpose", x, perm=[0, 3, 2, 1]))
+        x = _gemm(node, constant, weights, stage.dense, x)
+        x = prelu(x, int(stage.dense[-1]), spatial=False)
+    outputs = []
+    for head in stage.heads:
+        if stage.dense is None:
+            y = node(
+                "Conv",
+                x,
+                constant(f"{head}.weight", weights[f"{head}.weight"]),
+                constant(f"{head}.bias", weights[f"{head}.bias"]),
+            )
+        else:
+            y = _gemm(node, constant, weights, head, x)
+        outputs.append(node("Softmax", y, axis=1) if head.endswith("_1") else y)
+    size = stage.input_px
+    sizes: list[Any] = ["N", 3, "H", "W"] if size is None else ["N", 3, size, size]
+    graph = helper.make_graph(
+        nodes,
+        stage.name,
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, sizes)],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+def _gemm(node: Callable[..., str], constant: Callable[..., str], weights: dict[str, Array], name: str, x: str) -> str:
+    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
+    return node("Gemm", x, constant(f"{name}.weight", weight), constant(f"{name}.bias", bias), transB=1)
+
+
+def _torch_module(stage: Stage) -> torch.nn.Module:
+    import torch
+    from facenet_pytorch.models import mtcnn
+
+    class Normalised(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = getattr(mtcnn, stage.class_name)()
+
+        def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            # facenet-pytorch puts the probabilities last.
+            *rest, probabilities = self.inner(image * _SCALE + _SHIFT)
+            return (probabilities, *rest)
+
+    return Normalised().eval()
