@@ -45,7 +45,7 @@ class ModelSpec:
     weights: str
     """Package file, download address, path or torchvision name, as the family reads it."""
     sha256: str | None
-    """Of the weights file; None where it can only be known once the file is there."""
+    """Of the weights file, in hex, or its first digits; None where it is known only once the file is there."""
     licence: str
     crop_margin: float = 0.0
     warning: str = ""
@@ -88,8 +88,8 @@ FACENET_RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download
 
 # Mean positions of facenet-pytorch's own MTCNN landmarks in its own face box (largest face, margin 0, box cut
 # to whole pixels and squeezed to 160 x 160, as its crop does) over 399 LFW view-1 photos, one in every twelve
-# by name. The box is 1.36 times as high as wide on average, so these points are wider apart across than a face
-# is: a similarity onto them gives a chip of the same scale and centre as that crop, with the face not squeezed.
+# by name. The box is 1.36 times as high as wide on average, so these points lie wider apart than a face's: a
+# similarity onto them gives a chip of that crop's scale and centre, with the face not squeezed.
 FACENET_TEMPLATE: Points = (
     (47.27, 62.90),
     (120.77, 61.52),
@@ -109,7 +109,8 @@ def _facenet(name: str, weights: str, sha256: str | None, data: str) -> ModelSpe
         channel_order="RGB",
         mean=(127.5, 127.5, 127.5),
         std=(128.0, 128.0, 128.0),
-        # The published figures are for one chip, unmirrored; the second pass would double the largest cost here.
+        # The published figures are for one chip as it is; a second pass would double the cost of the slowest
+        # network here for a gain that nobody has measured.
         mirror=False,
         weights=FACENET_RELEASE + weights,
         sha256=sha256,
@@ -122,7 +123,7 @@ BUILT_IN: dict[str, ModelSpec] = {
     for spec in (
         ModelSpec(
             name="dlib",
-            family="dlib_resnet",
+            family="dlib",
             dim=128,
             input_size=150,
             template=(
@@ -149,7 +150,7 @@ BUILT_IN: dict[str, ModelSpec] = {
             "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b",
             "VGGFace2",
         ),
-        # No digest of this file is published: the first download's is kept beside it and checked from then on.
+        # No digest of this file is published: the first download's is kept beside it and holds from then on.
         _facenet("casia-webface", "20180408-102900-casia-webface.pt", None, "CASIA-WebFace"),
     )
 }
@@ -161,9 +162,8 @@ TORCHVISION = "torchvision:"
 def resolve(name: str) -> ModelSpec:
     """Return the input contract of the model called `name`.
 
-    A path wins only where it ends in `.onnx`, holds a path separator or exists; a built-in name never means a
-    file. Raises `UsageError` for an unknown name, `NoSuchFile` for a path that is not there and `BadInput` for
-    a contract that cannot be read.
+    A built-in name never means a file of the same name. Raises `UsageError` for an unknown name, `NoSuchFile`
+    for a path that is not there and `BadInput` for a contract that cannot be read.
     """
     if name in BUILT_IN:
         return BUILT_IN[name]
@@ -219,12 +219,12 @@ def load_network(
     `weights` is a file to use instead. `progress` hears bytes done and bytes in all (None when unknown).
     Raises `WeightsMissing` when the weights can be neither found nor fetched, or fail their checksum.
     """
+    from facecli import download
+
     module = family(spec)
     if weights is not None and not weights.is_file():
         raise WeightsMissing("no such weights file", path=weights)
-    if weights is None and spec.weights.startswith("https://") and module.locate(spec, cache_dir) is None:
-        from facecli import download
-
+    if weights is None and download.is_address(spec.weights) and module.locate(spec, cache_dir) is None:
         target = download.weights_path(spec.weights, cache_dir)
         download.fetch(spec.weights, target, sha256=spec.sha256, progress=progress, notify=notify)
     return module.network(spec, cache_dir, weights, notify)
