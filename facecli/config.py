@@ -26,6 +26,10 @@ class Detection:
     """Ratio of one step of the image pyramid to the next (the cascade's training value)."""
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
     """Face probabilities that a candidate must reach in the three stages of the cascade."""
+    search_px: int = 600
+    """Longer side that a reduced-scale decoding keeps, where only the largest face is wanted."""
+    sure: float = 0.95
+    """Face probability that ends the search for the largest face."""
 
 
 def default_cache_dir() -> Path:

@@ -93,9 +93,13 @@ def network(stage: Stage) -> Network:
 def read_weights(stage: Stage) -> dict[str, Array]:
     """Return the stage's parameters by name; raises `WeightsMissing` when the file is absent or altered."""
     found = importlib.util.find_spec("facenet_pytorch")
-    path = None if found is None or found.origin is None else Path(found.origin).parent / f"data/{stage.name}.pt"
+    path = (
+        None if found is None or found.origin is None else Path(found.origin).parent / f"data/{stage.name}.pt"
+    )
     if path is None or not path.is_file():
-        raise WeightsMissing("the face detector's weights are not installed", hint="pip install 'facenet-pytorch<2.6'")
+        raise WeightsMissing(
+            "the face detector's weights are not installed", hint="pip install 'facenet-pytorch<2.6'"
+        )
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != stage.sha256:
         raise WeightsMissing(
@@ -217,7 +221,9 @@ def build_onnx(stage: Stage, weights: dict[str, Array]) -> bytes:
     return model.SerializeToString()
 
 
-def _gemm(node: Callable[..., str], constant: Callable[..., str], weights: dict[str, Array], name: str, x: str) -> str:
+def _gemm(
+    node: Callable[..., str], constant: Callable[..., str], weights: dict[str, Array], name: str, x: str
+) -> str:
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     return node("Gemm", x, constant(f"{name}.weight", weight), constant(f"{name}.bias", bias), transB=1)
 

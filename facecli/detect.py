@@ -1,0 +1,222 @@
+"""Finds faces: the MTCNN cascade over an image pyramid that is never searched further than it must be.
+
+Three networks: the first slides over every level of the pyramid, the second and third look again at what it
+proposes, and the last gives five landmarks (Zhang et al., 2016). Coordinates are continuous: pixel i spans
+[i, i + 1), so pixel centres lie at half-integers. Results are in px of the original image, upright.
+
+The levels sit on one ladder of face sizes, `LADDER_PX / factor**k` of the original image, whatever the smallest
+face asked for: asking for smaller ones adds levels and moves none. Searching for every face walks the whole
+ladder. Searching for the largest (or the most central of the large) walks it from the coarse end, on an image
+decoded at reduced scale, and stops at the step that shows a face.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facecli.config import Detection
+from facecli.engine import Array, Runner
+from facecli.images import Image
+from facecli.pyramid import Pyramid
+
+LADDER_PX = 20.0
+"""A face side on the ladder of levels."""
+CELL_PX = 12
+"""Side of the window that the first network slides, and its stride."""
+STRIDE_PX = 2
+REFINE_PX = 24
+OUTPUT_PX = 48
+
+Decode = Callable[[int | None], Image]
+"""Decodes the image so that its longer side keeps at least so many px; None: at full scale."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face in an image: px of the original, upright image.
+
+    `box` is (left, top, right, bottom); `landmarks` are the viewer's left eye, right eye, nose, left and right
+    mouth corner, each (x, y); `probability` is the last network's, in 0..1.
+    """
+
+    box: tuple[float, float, float, float]
+    landmarks: tuple[tuple[float, float], ...]
+    probability: float
+
+    @property
+    def area(self) -> float:
+        """Return the area of the box in square px."""
+        left, top, right, bottom = self.box
+        return (right - left) * (bottom - top)
+
+
+class Detector:
+    """The cascade, ready to run: three runners and the search limits."""
+
+    def __init__(self, propose: Runner, refine: Runner, output: Runner, limits: Detection) -> None:
+        self.propose = propose
+        self.refine = refine
+        self.output = output
+        self.limits = limits
+
+    def all_faces(self, image: Image) -> list[Face]:
+        """Return every face of `limits.min_face_px` or more in an image at full scale, largest first.
+
+        Smaller faces that happen to be seen are returned too.
+        """
+        pyramid = Pyramid(image.pixels)
+        boxes = [self._proposals(pyramid, side) for side in self._ladder(image)]
+        return self._faces(pyramid, np.concatenate([_NOTHING, *boxes]), image)
+
+    def first_faces(self, decode: Decode) -> tuple[list[Face], Image]:
+        """Return the faces of the coarsest step that shows any, largest first, and the image as decoded.
+
+        The largest face of the image is among them; smaller ones may be missing.
+        """
+        image = decode(self.limits.search_px)
+        pyramid = Pyramid(image.pixels)
+        boxes = _NOTHING
+        searched_px = 0.0
+        for side in self._ladder(image):
+            if side * image.scale < CELL_PX * 2 and image.scale < 1.0:
+                # Too coarse a decoding for faces this small, and nothing larger was there.
+                image = decode(None)
+                pyramid, boxes = Pyramid(image.pixels), _NOTHING
+            boxes = np.concatenate([boxes, self._proposals(pyramid, side * image.scale)])
+            searched_px += image.width * image.height * (CELL_PX / side) ** 2
+            # The coarse levels are nearly free: what they propose is looked at once, together.
+            if searched_px < _FREE_PX or not len(boxes):
+                continue
+            faces = self._faces(pyramid, boxes, image)
+            if faces and faces[0].probability >= self.limits.sure:
+                return faces, image
+        return self._faces(pyramid, boxes, image), image
+
+    def _ladder(self, image: Image) -> Iterator[float]:
+        """Yield face sides in px of the original, largest first, down to a step below the smallest asked for."""
+
+        def rung(side: float) -> float:
+            return math.log(LADDER_PX / side) / math.log(self.limits.factor)
+
+        # A face as small as the window must fill it to be seen, hence the further step.
+        finest = math.floor(rung(self.limits.min_face_px * self.limits.factor) + 1e-3)
+        coarsest = math.floor(rung(min(image.width, image.height)))
+        for k in range(coarsest, finest - 1, -1):
+            yield LADDER_PX / self.limits.factor**k
+
+    def _proposals(self, pyramid: Pyramid, side: float) -> Array:
+        """Return what the first network sees at the level of face side `side`: [n, 9] box, score, shift."""
+        scale = CELL_PX / side
+        level = pyramid.level(int(pyramid.height * scale + 1), int(pyramid.width * scale + 1))
+        if min(level.shape[1:]) < CELL_PX:
+            return _NOTHING
+        probability, shift = self.propose(level[None])
+        score = probability[0, 1]
+        rows, columns = np.nonzero(score >= self.limits.thresholds[0])
+        score = score[rows, columns]
+        corner = STRIDE_PX * np.stack([columns, rows], axis=1)
+        boxes = np.floor(np.concatenate([corner + 1, corner + CELL_PX], axis=1) / scale).astype(np.float32)
+        keep = suppress(boxes, score, 0.5)
+        shift = shift[0][:, rows[keep], columns[keep]].T
+        return np.concatenate([boxes[keep], score[keep, None], shift], axis=1)
+
+    def _faces(self, pyramid: Pyramid, proposals: Array, image: Image) -> list[Face]:
+        """Return what the second and third network leave of the first one's proposals, largest first."""
+        proposals = proposals[suppress(proposals[:, :4], proposals[:, 4], 0.7)]
+        boxes = _squared(_shifted(proposals[:, :4], proposals[:, 5:], 0))
+        boxes, crops = _crops(pyramid, boxes, REFINE_PX)
+        if not len(boxes):
+            return []
+        probability, shift = self.refine(crops)
+        good = probability[:, 1] > self.limits.thresholds[1]
+        boxes, score, shift = boxes[good], probability[good, 1], shift[good]
+        keep = suppress(boxes, score, 0.7)
+        boxes, crops = _crops(pyramid, _squared(_shifted(boxes[keep], shift[keep], 1)), OUTPUT_PX)
+        if not len(boxes):
+            return []
+        probability, shift, points = self.output(crops)
+        good = probability[:, 1] > self.limits.thresholds[2]
+        boxes, score, shift, points = boxes[good], probability[good, 1], shift[good], points[good]
+        corner, size = boxes[:, None, :2] - 1, (boxes[:, 2:] - boxes[:, :2])[:, None] + 1
+        landmarks = corner + size * points.reshape(-1, 2, 5).transpose(0, 2, 1)  # [n, 5, 2]
+        boxes = _shifted(boxes, shift, 1)
+        keep = suppress(boxes, score, 0.7, of_smaller=True)
+        boxes[:, :2] -= 1
+        scale = np.array([image.width / pyramid.width, image.height / pyramid.height])
+        faces = [
+            Face(_box(boxes[i] * np.tile(scale, 2)), _points(landmarks[i] * scale), float(score[i]))
+            for i in keep
+        ]
+        return sorted(faces, key=lambda face: -face.area)
+
+
+def suppress(boxes: Array, scores: Array, overlap: float, *, of_smaller: bool = False) -> NDArray[np.intp]:
+    """Return the indices of `boxes` [n, 4] that stay, best score first (greedy non-maximum suppression).
+
+    A box goes when a better one covers it by more than `overlap`: intersection over union, or over the
+    smaller of the two areas.
+    """
+    order = np.argsort(-scores, kind="stable")
+    left, top, right, bottom = boxes[order].T
+    areas = (right - left) * (bottom - top)
+    alive = np.ones(len(order), bool)
+    kept = []
+    for i in range(len(order)):
+        if not alive[i]:
+            continue
+        kept.append(order[i])
+        width = np.minimum(right[i], right[i + 1 :]) - np.maximum(left[i], left[i + 1 :])
+        height = np.minimum(bottom[i], bottom[i + 1 :]) - np.maximum(top[i], top[i + 1 :])
+        shared = np.maximum(width, 0) * np.maximum(height, 0)
+        rest = areas[i + 1 :]
+        whole = np.minimum(areas[i], rest) if of_smaller else areas[i] + rest - shared
+        alive[i + 1 :] &= shared <= overlap * whole
+    return np.array(kept, np.intp)
+
+
+_NOTHING = np.empty((0, 9), np.float32)
+_FREE_PX = 80 * 80
+
+# Inside the cascade, boxes are as its networks were trained: pixels counted from 1, both ends inside. They
+# become continuous coordinates when a face leaves it.
+
+
+def _crops(pyramid: Pyramid, boxes: Array, px: int) -> tuple[Array, Array]:
+    """Return the boxes that touch the image and what they show of it, float32 [n, 3, px, px]."""
+    whole = np.trunc(boxes).astype(int)
+    first = np.maximum(whole[:, :2], 1) - 1
+    last = np.minimum(whole[:, 2:], [pyramid.width, pyramid.height])
+    inside = (last > first).all(axis=1)
+    crops = np.empty((int(inside.sum()), 3, px, px), np.float32)
+    for crop, (left, top), (right, bottom) in zip(
+        crops, first[inside].tolist(), last[inside].tolist(), strict=True
+    ):
+        crop[:] = pyramid.crop(left, top, right, bottom, px)
+    return boxes[inside], crops
+
+
+def _shifted(boxes: Array, shift: Array, end: int) -> Array:
+    """Move the four sides of `boxes` by `shift`, given as shares of width and height (plus `end`)."""
+    size = boxes[:, 2:] - boxes[:, :2] + end
+    return boxes + shift * np.concatenate([size, size], axis=1)
+
+
+def _squared(boxes: Array) -> Array:
+    """Return squares about the same centres, as large as the longer side."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def _box(values: NDArray[np.floating]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = values.tolist()
+    return left, top, right, bottom
+
+
+def _points(values: NDArray[np.floating]) -> tuple[tuple[float, float], ...]:
+    return tuple((x, y) for x, y in values.tolist())

@@ -1,0 +1,88 @@
+"""One image at every scale that the face detector asks for, averaged over areas.
+
+The cascade is chaotic: a slightly different resampling moves its landmarks by 2 % of the eye distance. So
+sizes are reached as the networks' authors' own port reaches them, by the mean over all source pixels that an
+output pixel touches, and only sources more than four times too large are first halved.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from facecli.engine import Array
+
+Pixels = NDArray[np.uint8]
+
+_OVERSIZE = 4
+"""A source is halved while it stays at least so many times as large as what is wanted: 4 leaves the detector's
+landmarks within 1.4 % of the eye distance of those from unhalved sources in the median, 2 within 2.4 %."""
+
+
+class Pyramid:
+    """The image `pixels`, uint8 [H, W, 3], and its halvings, made when first needed."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.height, self.width = pixels.shape[:2]
+        self._halvings = [pixels]
+
+    def level(self, height: int, width: int) -> Array:
+        """Return the whole image at `height` x `width`, float32 [3, height, width] in 0..255."""
+        source, _ = self._source(min(self.height / height, self.width / width))
+        return area_mean(source, height, width)
+
+    def crop(self, left: int, top: int, right: int, bottom: int, px: int) -> Array:
+        """Return the pixels from `left`, `top` up to `right`, `bottom` as float32 [3, px, px] in 0..255."""
+        source, factor = self._source(min(right - left, bottom - top) / px)
+        left, top, right, bottom = (round(side / factor) for side in (left, top, right, bottom))
+        return area_mean(source[top : max(bottom, top + 1), left : max(right, left + 1)], px, px)
+
+    def _source(self, oversize: float) -> tuple[Pixels, int]:
+        """Return the halving to shrink from, and its px of the full image a px."""
+        k = 0
+        while oversize >= _OVERSIZE * 2 ** (k + 1):
+            k += 1
+        while len(self._halvings) <= k:
+            self._halvings.append(np.asarray(PillowImage.fromarray(self._halvings[-1]).reduce(2)))
+        return self._halvings[k], 2**k
+
+
+def area_mean(pixels: Pixels, height: int, width: int) -> Array:
+    """Return uint8 [H, W, C] `pixels` averaged to float32 [C, height, width].
+
+    Output pixel i is the mean of the source pixels from floor(i * n / m) up to ceil((i + 1) * n / m), where n
+    source pixels become m: every pixel that the output touches, with equal weight. Growing works too.
+    """
+    rows, row_counts = _window_sums(pixels.reshape(len(pixels), -1), height)
+    turned = np.ascontiguousarray(
+        rows.reshape(height, -1, pixels.shape[2]).transpose(1, 2, 0)
+    )  # [W, C, height]
+    columns, column_counts = _window_sums(turned.reshape(len(turned), -1), width)
+    sums = columns.reshape(width, -1, height).transpose(1, 2, 0)
+    return np.divide(sums, row_counts[:, None] * column_counts, dtype=np.float32, order="C")
+
+
+def _window_sums(lines: NDArray[np.generic], count: int) -> tuple[NDArray[np.generic], Array]:
+    """Return the sums of `count` overlapping windows over the first axis, and the windows' lengths."""
+    starts, lengths, shortest, longest = _windows(len(lines), count)
+    # 65,535 holds 257 whole pixels: enough for one pass, not for the second over large windows.
+    large = lines.dtype != np.uint8 or longest > 257
+    sums = lines.take(starts, axis=0).astype(np.uint32 if large else np.uint16)
+    for j in range(1, longest):
+        if j < shortest:
+            sums += lines.take(starts + j, axis=0)
+        else:
+            longer = np.flatnonzero(lengths > j)
+            sums[longer] += lines.take(starts[longer] + j, axis=0)
+    return sums, lengths.astype(np.float32)
+
+
+@lru_cache(maxsize=4096)
+def _windows(source: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp], int, int]:
+    index = np.arange(count)
+    starts = index * source // count
+    lengths = -(-(index + 1) * source // count) - starts
+    return starts, lengths, int(lengths.min()), int(lengths.max())
