@@ -45,7 +45,7 @@ class ModelSpec:
     weights: str
     """Package file, download address, path or torchvision name, as the family reads it."""
     sha256: str | None
-    """Of the weights file, in hex, or its first digits; None where it is known only once the file is there."""
+    """Of the weights file, in hex, or its first digits; None where only the file itself can tell."""
     licence: str
     crop_margin: float = 0.0
     warning: str = ""

@@ -1,0 +1,76 @@
+"""The family of FaceNet models: facenet-pytorch's own InceptionResnetV1 with weights that facecli fetches.
+
+The class is used as it is; its constructor's download (no checksum, no resume) is not. Output: unit rows,
+float32 [N, 512].
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facecli.download import check, file_digest, recorded_digest, weights_path
+from facecli.engine import Network, Notify
+from facecli.errors import WeightsMissing
+
+if TYPE_CHECKING:
+    import torch
+
+    from facecli.models.registry import ModelSpec
+
+GRAPH = "facenet 1"
+"""Raise it when the exported graph changes, so that older exports are not taken for it."""
+
+
+def locate(spec: ModelSpec, cache_dir: Path) -> Path | None:
+    """Return the downloaded weights, or None."""
+    path = weights_path(spec.weights, cache_dir)
+    return path if path.is_file() else None
+
+
+def network(spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None) -> Network:
+    """Return InceptionResnetV1 over `weights`, or over the downloaded file.
+
+    A file given as `weights` must have the digest of the spec where there is one. Raises `WeightsMissing`.
+    """
+    path = weights if weights is not None else locate(spec, cache_dir)
+    if path is None:
+        raise WeightsMissing(
+            f"the weights of '{spec.name}' are not here",
+            path=weights_path(spec.weights, cache_dir),
+            hint=f"fetch {spec.weights} and put it there, or pass it with --weights FILE",
+        )
+    if weights is not None:
+        # The user's own folder: nothing is recorded beside the file, so its digest has to be taken each time.
+        digest = check(path, spec.sha256) if spec.sha256 is not None else file_digest(path)
+    else:
+        known = spec.sha256 if spec.sha256 is not None else recorded_digest(path)
+        digest = known if known is not None else check(path, None)
+
+    def module() -> torch.nn.Module:
+        check(path, digest)
+        return build(path)
+
+    def onnx() -> bytes:
+        from facecli.models.export import to_onnx
+
+        return to_onnx(module(), 3, spec.input_size)
+
+    key = hashlib.sha256(f"{GRAPH} {digest}".encode()).hexdigest()
+    return Network(spec.name, key, onnx, module)
+
+
+def build(weights: Path | None = None) -> torch.nn.Module:
+    """Return InceptionResnetV1 in eval mode, with `weights` or initialised by chance.
+
+    The classification layer that the published files carry (`logits.*`) is left out.
+    """
+    from facenet_pytorch import InceptionResnetV1
+
+    module = InceptionResnetV1(pretrained=None, classify=False)
+    if weights is None:
+        return module.eval()
+    from facecli.models.export import load_state
+
+    return load_state(module, weights, skip=lambda name: name.startswith("logits."))
