@@ -189,11 +189,11 @@ def _no_such_file(path: str) -> NoSuchFile:
     folder, name = os.path.split(path)
     try:
         with os.scandir(folder or ".") as entries:
-            names = [entry.name for entry in itertools.islice(entries, NAMES_COMPARED)]
+            names = {entry.name.lower(): entry.name for entry in itertools.islice(entries, NAMES_COMPARED)}
     except (OSError, ValueError):
         return NoSuchFile("no such file", path=path, hint="its folder does not exist or cannot be listed")
     if glob.has_magic(name):
         return NoSuchFile("no file matches this pattern", path=path)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.75)
-    hint = f"did you mean '{printable(os.path.join(folder, near[0]))}'?" if near else ""
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.75)
+    hint = f"did you mean '{printable(os.path.join(folder, names[near[0]]))}'?" if near else ""
     return NoSuchFile("no such file", path=path, hint=hint)

@@ -87,6 +87,8 @@ _LYING = (5, 6, 7, 8)
 
 _ORIENTATION = 0x0112
 
+_JPEG_END = b"\xff\xd9"
+
 _SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -123,13 +125,18 @@ def decode(data: bytes, *, path: str | os.PathLike[str], at_least_px: int | None
     The first frame of an animation; transparency over white; 16 bits scaled to 8; floats and 32-bit integers
     read against the smallest of 1 (floats only), 255, 65,535 and their own maximum that holds them. With
     `at_least_px`, a JPEG is decoded at the smallest of 1, 1/2, 1/4 and 1/8 of its size that leaves its longer
-    side at least that long, which is faster.
+    side at least that long, which is faster. Damage inside a JPEG or WebP that leaves its end in place can
+    go unseen: these formats carry no checksum.
 
     Raises `UnreadableImage` for anything that is not a whole image of at most `MAX_PIXELS` as decoded.
     """
     kind = _kind(data, path)
     try:
-        picture = _open(kind, data, path)
+        stream = io.BytesIO(data)
+        picture = _open(kind, stream, path)
+        if kind == "JPEG" and data.rfind(_JPEG_END, stream.tell()) < 0:
+            # A download padded with zeros decodes without complaint, half of it grey.
+            raise _truncated(kind, path)
         width, height = picture.size
         scale = _reduce(picture, at_least_px) if kind == "JPEG" and at_least_px is not None else 1.0
         _check_size(picture, width, height, path)
@@ -170,7 +177,7 @@ def _kind(data: bytes, path: str | os.PathLike[str]) -> str:
     raise UnreadableImage(f"{what}, not an image", path=path, hint="facecli reads " + ", ".join(_CODECS))
 
 
-def _open(kind: str, data: bytes, path: str | os.PathLike[str]) -> PIL.Image.Image:
+def _open(kind: str, stream: io.BytesIO, path: str | os.PathLike[str]) -> PIL.Image.Image:
     """Return the picture with its header read and no pixel decoded."""
     module, name = _CODECS[kind]
     try:
@@ -180,7 +187,7 @@ def _open(kind: str, data: bytes, path: str | os.PathLike[str]) -> PIL.Image.Ima
         raise UnreadableImage(f"is {kind}, whose decoder is not installed", path=path, hint=hint) from error
     if kind == "TIFF":
         _silence_libtiff()
-    return codec(io.BytesIO(data))
+    return codec(stream)
 
 
 @functools.cache
@@ -263,8 +270,12 @@ def _undecodable(
     if isinstance(error, MemoryError):
         return UnreadableImage(f"is {kind} and does not fit into memory", path=path, hint="reduce it first")
     if any(word in detail.lower() for word in ("truncated", "not enough", "eof")) or _is_cut(kind, data):
-        return UnreadableImage(f"is a truncated {kind} ({detail})", path=path, hint="copy it again")
+        return _truncated(kind, path)
     return UnreadableImage(f"cannot be decoded as {kind} ({detail})", path=path)
+
+
+def _truncated(kind: str, path: str | os.PathLike[str]) -> UnreadableImage:
+    return UnreadableImage(f"is truncated: this {kind} lacks its end", path=path, hint="copy it again")
 
 
 def _is_cut(kind: str, data: bytes) -> bool:
@@ -280,5 +291,5 @@ def _is_cut(kind: str, data: bytes) -> bool:
         while at + 8 <= len(data):
             at += max(int.from_bytes(data[at : at + 4], "big"), 8)
         return at != len(data)
-    end = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";", "JPEG 2000": b"\xff\xd9"}.get(kind)
+    end = {"JPEG": _JPEG_END, "PNG": b"IEND", "GIF": b";", "JPEG 2000": _JPEG_END}.get(kind)
     return end is not None and end not in data[-64:]
