@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import subprocess
 import sys
 import warnings
@@ -83,7 +84,7 @@ def test_onnx_agrees_and_rows_do_not_depend_on_the_batch(weights, cache, capfd, 
         warnings.simplefilter("error")
         on_ort = engine.load(network, cache_dir=cache)
     assert capfd.readouterr() == ("", "")
-    assert caplog.records == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
     x = prepared(chips(5))
     (together,) = on_ort(x)
     np.testing.assert_allclose(together, on_torch(x)[0], rtol=0, atol=1e-4)
