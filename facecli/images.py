@@ -71,7 +71,7 @@ _DECODER_ERRORS = (
 )
 """What decoders raise on damaged files, over the versions of Pillow that are supported."""
 
-_UPRIGHT = {
+_UPRIGHT: dict[object, PIL.Image.Transpose] = {
     2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
     3: PIL.Image.Transpose.ROTATE_180,
     4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
@@ -143,8 +143,9 @@ def decode(data: bytes, *, path: str | os.PathLike[str], at_least_px: int | None
         picture.load()
         orientation = _orientation(picture)
         rgb = _rgb(picture, kind)
-        if orientation in _UPRIGHT:
-            rgb = rgb.transpose(_UPRIGHT[orientation])
+        turn = _UPRIGHT.get(orientation)
+        if turn is not None:
+            rgb = rgb.transpose(turn)
         pixels = np.asarray(rgb)
     except _DECODER_ERRORS as error:
         raise _undecodable(kind, data, error, path) from error
@@ -157,6 +158,8 @@ def decode(data: bytes, *, path: str | os.PathLike[str], at_least_px: int | None
 
 def _kind(data: bytes, path: str | os.PathLike[str]) -> str:
     """Return the key of `_CODECS` that the first bytes of a file announce."""
+    if not data:
+        raise UnreadableImage("is empty (0 bytes)", path=path)
     for signature, kind in _SIGNATURES:
         if data.startswith(signature):
             return kind
@@ -228,13 +231,12 @@ def _check_size(picture: PIL.Image.Image, width: int, height: int, path: str | o
         )
 
 
-def _orientation(picture: PIL.Image.Image) -> int:
-    """Return the EXIF orientation, 1 where there is none or the metadata is damaged."""
+def _orientation(picture: PIL.Image.Image) -> object:
+    """Return what the metadata says of the orientation, 1 where there is none or it is damaged."""
     try:
-        value = picture.getexif().get(_ORIENTATION, 1)
+        return picture.getexif().get(_ORIENTATION, 1)
     except _DECODER_ERRORS:
         return 1
-    return value if value in _UPRIGHT else 1
 
 
 def _rgb(picture: PIL.Image.Image, kind: str) -> PIL.Image.Image:
@@ -289,7 +291,11 @@ def _is_cut(kind: str, data: bytes) -> bool:
     if kind in ("AVIF", "HEIC"):
         at = 0
         while at + 8 <= len(data):
-            at += max(int.from_bytes(data[at : at + 4], "big"), 8)
+            size = int.from_bytes(data[at : at + 4], "big")
+            if size < 8:
+                # The last box, or one of more than 4 GiB.
+                return False
+            at += size
         return at != len(data)
     end = {"JPEG": _JPEG_END, "PNG": b"IEND", "GIF": b";", "JPEG 2000": _JPEG_END}.get(kind)
     return end is not None and end not in data[-64:]
