@@ -102,7 +102,7 @@ class Gallery:
         there is no `root` either.
         """
         place = places(_absolute(root), embedder_id, cache_dir)
-        folder = place.current(dim)
+        folder = place.current()
         if not index.exists(folder):
             if not place.root.exists():
                 raise NoSuchFile("no such folder, and no templates are kept for it", path=root)
@@ -242,14 +242,14 @@ def refresh(
     except index.Damaged as error:
         if notify is not None:
             notify(f"{error}; it is set aside and the photos are enrolled again")
-        index.set_aside(place.current(enroller.dim), notify)
+        index.set_aside(place.current(), notify)
         return _refresh(top, place, enroller, progress, notify)
 
 
 def _refresh(
     root: Path, place: Places, enroller: Enroller, progress: Progress | None, notify: Notify | None
 ) -> tuple[Gallery, Refresh]:
-    folder = place.current(enroller.dim)
+    folder = place.current()
     if index.exists(folder):
         with Store.reading(folder, enroller.dim) as kept:
             seen = survey(root, kept, enroller.limits)

@@ -56,7 +56,7 @@ def create(folder: Path, dim: int) -> None:
 def set_aside(folder: Path, notify: Notify | None) -> None:
     """Rename a damaged index to `index.sqlite.damaged`, unless another process has mended it by now."""
     with locked(folder, notify):
-        if not exists(folder) or _is_sound(folder):
+        if not exists(folder) or is_sound(folder):
             return
         # The journal first: left behind, SQLite would play it back into the next index of this name.
         for ending in ("-journal", ""):
@@ -65,7 +65,8 @@ def set_aside(folder: Path, notify: Notify | None) -> None:
                 os.replace(path, folder / f"{INDEX}.damaged{ending}")
 
 
-def _is_sound(folder: Path) -> bool:
+def is_sound(folder: Path) -> bool:
+    """Say whether SQLite finds nothing wrong with the index, which takes reading all of it."""
     try:
         with explained(folder), opened(folder) as connection:
             verdict = connection.execute("PRAGMA quick_check(1)").fetchall()

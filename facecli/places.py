@@ -13,7 +13,7 @@ from urllib.parse import quote
 from facecli import index
 from facecli.engine import Notify
 from facecli.errors import DatabaseError
-from facecli.store import Store, copy
+from facecli.store import copy
 
 _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
@@ -29,17 +29,17 @@ class Places:
     inner: Path
     outer: Path
 
-    def current(self, dim: int) -> Path:
+    def current(self) -> Path:
         """Return the folder to read from; there may be no store in it yet.
 
-        The inner store is the one, unless it cannot be written and the outer one has taken over, or unless
-        nobody can finish the commit that a writer broke off in it.
+        The inner store is the one, unless it cannot be written and either the outer one has taken over or
+        the inner one is damaged, or holds a broken-off commit that cannot be taken back.
         """
-        if index.exists(self.inner) and (
-            os.access(self.inner, os.W_OK) or not (index.exists(self.outer) or not self._can_read_inner(dim))
-        ):
+        if not index.exists(self.inner):
+            return self.outer if index.exists(self.outer) else self.inner
+        if os.access(self.inner, os.W_OK):
             return self.inner
-        return self.outer if index.exists(self.outer) else self.inner
+        return self.outer if index.exists(self.outer) or not self._can_read_inner() else self.inner
 
     def to_write(self, dim: int, notify: Notify | None) -> Path:
         """Return the folder to write to, made if need be, with what is known so far in it."""
@@ -55,14 +55,13 @@ class Places:
                 path=self.root,
                 hint=f"make one of them writable; the cache folder is {self.outer.parent}",
             ) from error
-        if index.exists(self.inner) and not index.exists(self.outer) and self._can_read_inner(dim):
+        if index.exists(self.inner) and not index.exists(self.outer) and self._can_read_inner():
             copy(self.inner, self.outer, dim, notify)
         return self.outer
 
-    def _can_read_inner(self, dim: int) -> bool:
+    def _can_read_inner(self) -> bool:
         try:
-            with Store.reading(self.inner, dim):
-                return True
+            return index.is_sound(self.inner)
         except DatabaseError:
             return False
 

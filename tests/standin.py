@@ -7,6 +7,8 @@ What is tested with it is the machinery that keeps templates, not the templates.
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -59,3 +61,20 @@ class StandIn:
 
 def slow() -> StandIn:
     return StandIn(seconds=0.001)
+
+
+HALF_COMMIT = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE samples SET path = path || 'spoilt', stat = hex(zeroblob(3000))")
+connection.execute("UPDATE contents SET row = row + 100, message = hex(zeroblob(3000))")
+os._exit(9)
+"""
+
+
+def half_commit(folder):
+    """Leave what a writer leaves that is killed while SQLite writes its pages."""
+    subprocess.run([sys.executable, "-c", HALF_COMMIT, folder / "index.sqlite"], check=False)
+    assert (folder / "index.sqlite-journal").stat().st_size > 0

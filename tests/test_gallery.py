@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
-from standin import DIM, StandIn, template
+from standin import DIM, StandIn, half_commit, template
 
 from facecli import enrolment, errors, gallery
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError
@@ -498,6 +498,12 @@ def test_a_read_only_medium_with_all_templates_needs_no_cache(people, cache, set
         os.utime(photo, ns=(10**18, 10**18))
     refresh(people, StandIn(), cache_dir=cache)
     assert on_read_only_mount(people, cache) == [[0, 3, 3, False], [0, 3, 3, False]]
+
+
+def test_a_read_only_medium_left_by_a_killed_writer_is_enrolled_again(people, cache, settled):
+    refresh(people, StandIn(), cache_dir=cache)
+    half_commit(people / ".facecli/standin-16")
+    assert on_read_only_mount(people, cache) == [[3, 3, 3, True], [0, 3, 3, True]]
 
 
 # Damage

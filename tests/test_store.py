@@ -1,0 +1,327 @@
+"""What is on the disk: the matrix, the index, and what a crash at any step leaves."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from standin import DIM, half_commit, template
+
+from facecli import matrix
+from facecli.errors import DatabaseError, NoFace
+from facecli.index import INDEX, Damaged, locked
+from facecli.matrix import append_rows, count_rows, map_rows, write_empty
+from facecli.places import places
+from facecli.store import MATRIX, Enrolled, Photo, Store
+
+
+def enrolled(data, dim=DIM):
+    return Enrolled(template(data, dim), (0, 0, 1, 1), ((0, 0),) * 5, 0.9, 0, 1)
+
+
+def photo(name, stat="1"):
+    subject, path = name.split("/", 1)
+    return Photo(subject.encode(), path.encode(), stat, 1, 0)
+
+
+def digest(at):
+    return bytes([at % 256, at // 256]) * 16
+
+
+def commit(store, ats, subject="Ada", complete=True):
+    store.commit(
+        {digest(at): enrolled(b"%d" % at) for at in ats},
+        [(photo(f"{subject}/{at:03}.jpg"), digest(at)) for at in ats],
+        [],
+        limits="",
+        complete=complete,
+    )
+
+
+def assert_holds(folder, n):
+    """Check that exactly the first `n` contents are kept, each with its own template."""
+    with Store.reading(folder, DIM) as store:
+        snapshot = store.snapshot()
+    assert [path for _, path, _ in snapshot.samples] == [b"%03d.jpg" % at for at in range(n)]
+    for at, (_, _, row) in enumerate(snapshot.samples):
+        assert snapshot.templates[row].tobytes() == template(b"%d" % at).tobytes()
+
+
+# The matrix
+
+
+@pytest.mark.parametrize("dim", [1, 128, 2048])
+def test_numpy_reads_the_matrix_after_every_append(tmp_path, dim):
+    path = tmp_path / "m.npy"
+    write_empty(path, dim)
+    rows = np.random.default_rng(0).standard_normal((1005, dim)).astype(np.float32)
+    done = 0
+    for n in (0, 1, 9, 90, 905):
+        append_rows(path, done, rows[done : done + n])
+        done += n
+        for mode in ("r", None):
+            np.testing.assert_array_equal(np.load(path, mmap_mode=mode), rows[:done])
+        assert count_rows(path, dim) == done
+        np.testing.assert_array_equal(map_rows(path, done, dim), rows[:done])
+    assert np.load(path).dtype == np.float32
+    assert path.stat().st_size == 128 + rows.nbytes
+
+
+def test_the_changing_digits_of_the_header_share_a_cache_line():
+    small, large = matrix._header(9, DIM), matrix._header(10**15, DIM)
+    differ = [at for at in range(128) if small[at] != large[at]]
+    assert len(small) == len(large) == 128
+    assert (min(differ), max(differ)) >= (64, 79)
+    assert max(differ) < 128
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x93NUMPY", b"x" * 500, matrix._header(3, DIM + 1), matrix._header(3, DIM).replace(b"3", b"-")],
+)
+def test_what_is_no_matrix_of_ours_has_no_rows(tmp_path, data):
+    path = tmp_path / "m.npy"
+    path.write_bytes(data + bytes(1000))
+    assert count_rows(path, DIM) == 0
+    assert count_rows(tmp_path / "missing.npy", DIM) == 0
+
+
+def test_a_count_beyond_the_end_of_the_file_is_not_believed(tmp_path):
+    path = tmp_path / "m.npy"
+    path.write_bytes(matrix._header(10, DIM) + bytes(4 * DIM * 3 + 5))
+    assert count_rows(path, DIM) == 3
+
+
+def test_a_mapped_matrix_outlives_a_new_one(tmp_path):
+    path = tmp_path / "m.npy"
+    write_empty(path, DIM)
+    append_rows(path, 0, np.ones((4, DIM), np.float32))
+    mapped = map_rows(path, 4, DIM)
+    write_empty(path, DIM)
+    append_rows(path, 0, np.zeros((4, DIM), np.float32))
+    assert mapped.sum() == 4 * DIM
+    assert not mapped.flags.writeable
+
+
+# The store
+
+
+def test_what_is_committed_comes_back(tmp_path):
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, range(3))
+        store.commit(
+            {digest(9): NoFace("no face was found", path="x\udce9.jpg", hint="h\udce9")},
+            [(photo("Zed/9.jpg", "stat 9"), digest(9))],
+            [(b"Ada", b"001.jpg")],
+            limits="fine",
+            complete=False,
+        )
+    with Store.reading(tmp_path, DIM) as store:
+        snapshot = store.snapshot()
+        assert snapshot.samples == [(b"Ada", b"000.jpg", 0), (b"Ada", b"002.jpg", 2)]
+        assert snapshot.failures == [(b"Zed", b"9.jpg", "no_face", "no face was found; h\\udce9")]
+        assert not snapshot.complete
+        assert store.subjects() == [b"Ada", b"Zed"]
+        assert store.known(b"Zed", "fine") == {b"9.jpg": "stat 9"}
+        assert store.known(b"Zed", "coarse") == {b"9.jpg": ""}
+        assert store.has(digest(9), "fine")
+        assert not store.has(digest(9), "coarse")
+        assert store.has(digest(1), "coarse")
+        assert not store.has(digest(8), "fine")
+
+
+def test_a_subject_without_samples_is_forgotten(tmp_path):
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, [0, 1])
+        commit(store, [2], subject="Bob")
+        store.commit({}, [], [(b"Bob", b"002.jpg"), (b"Ada", b"000.jpg")], limits="", complete=True)
+        assert store.subjects() == [b"Ada"]
+
+
+def test_templates_of_another_length_are_a_bug_and_change_nothing(tmp_path):
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, [0])
+        with pytest.raises(ValueError, match="8 numbers"):
+            store.commit({digest(1): enrolled(b"1", 8)}, [], [], limits="", complete=True)
+    assert_holds(tmp_path, 1)
+
+
+def test_photos_may_be_looked_up_in_another_thread(tmp_path):
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, [0])
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(store.has(digest(0), "")))
+        thread.start()
+        thread.join()
+    assert answers == [True]
+
+
+class PowerCut(BaseException):
+    """From here on nothing reaches the disk any more."""
+
+
+@pytest.mark.parametrize("survives", range(4))
+def test_a_crash_at_any_step_of_a_commit_leaves_the_old_state_or_the_new(tmp_path, monkeypatch, survives):
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, range(5))
+    steps = iter(range(10))
+    really = os.fsync
+
+    def fsync(number):
+        if next(steps) >= survives:
+            raise PowerCut
+        really(number)
+
+    def die(*_):
+        raise PowerCut
+
+    with Store.writing(tmp_path, DIM, None) as store:
+        monkeypatch.setattr(matrix.os, "fsync", fsync)
+        if survives < 2:
+            with pytest.raises(PowerCut):
+                commit(store, range(5, 12))
+        elif survives == 2:
+            # The matrix is whole; the process dies before the index says so.
+            monkeypatch.setattr(store, "_put_content", die)
+            with pytest.raises(PowerCut):
+                commit(store, range(5, 12))
+        else:
+            commit(store, range(5, 12))
+    monkeypatch.undo()
+    assert_holds(tmp_path, 12 if survives == 3 else 5)
+    assert np.load(tmp_path / MATRIX, mmap_mode="r").shape[0] >= 5
+    with Store.writing(tmp_path, DIM, None) as store:
+        if survives < 3:
+            commit(store, range(5, 12))
+        commit(store, range(12, 20))
+    assert_holds(tmp_path, 20)
+    assert np.load(tmp_path / MATRIX, mmap_mode="r").shape == (20, DIM)
+
+
+def test_a_reader_takes_back_what_a_dead_writer_half_committed(tmp_path):
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, range(50))
+    half_commit(tmp_path)
+    assert_holds(tmp_path, 50)
+    assert not (tmp_path / f"{INDEX}-journal").exists()
+
+
+def test_a_reader_beside_a_commit_sees_the_state_before_it(tmp_path):
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, range(3))
+        other = sqlite3.connect(tmp_path / INDEX, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("DELETE FROM samples")
+        assert_holds(tmp_path, 3)
+        other.execute("ROLLBACK")
+        other.close()
+
+
+def test_a_full_disk_is_said_and_leaves_the_store_intact(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    script = 'mount -t tmpfs -o size=200k none "$1" && shift && exec "$@"'
+    body = (
+        "import sys; from pathlib import Path; sys.path[:0] = sys.argv[2:];"
+        "import test_store; test_store.fill(Path(sys.argv[1]))"
+    )
+    here = os.path.dirname(__file__)
+    try:
+        command = ["unshare", "-m", "sh", "-c", script, "sh", small]
+        subprocess.run([*command, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"cannot make a small file system here: {error}")
+    done = subprocess.run(
+        [*command, sys.executable, "-c", body, small, here, os.path.dirname(here)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cannot" in done.stdout
+    assert int(done.stdout.split()[-1]) > 100
+
+
+def fill(folder):
+    """Commit until `folder` is full, check what is there, and print the message and the count."""
+    n = 0
+    try:
+        with Store.writing(folder, DIM, None) as store:
+            for n in range(0, 100_000, 25):
+                commit(store, range(n, n + 25))
+    except DatabaseError as error:
+        assert_holds(folder, n)
+        print(error, n)
+
+
+def test_a_second_writer_waits_and_says_so(tmp_path):
+    notices = []
+    waiting = threading.Event()
+
+    def second():
+        def notify(text):
+            notices.append(text)
+            waiting.set()
+
+        with Store.writing(tmp_path, DIM, notify) as store:
+            commit(store, range(3, 5))
+
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, range(3))
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waiting.wait(10)
+        assert_holds(tmp_path, 3)
+    thread.join()
+    assert_holds(tmp_path, 5)
+    assert notices == ["another process is enrolling into this database; waiting for it to finish"]
+
+
+def test_a_foreign_database_is_damage(tmp_path):
+    connection = sqlite3.connect(tmp_path / INDEX)
+    connection.execute("CREATE TABLE photos (name TEXT)")
+    connection.close()
+    with pytest.raises(Damaged, match="not an index of templates"), Store.reading(tmp_path, DIM):
+        pass
+
+
+def test_a_lock_that_cannot_be_taken_is_an_error_with_a_place(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with (
+        pytest.raises(DatabaseError, match="file: templates cannot be kept"),
+        locked(tmp_path / "file", None),
+    ):
+        pass
+
+
+# Places
+
+
+def test_the_place_outside_depends_on_the_folder_and_the_embedder(tmp_path):
+    first = places(tmp_path / "a", "e/1", tmp_path / "cache")
+    assert first.inner == tmp_path / "a/.facecli/e%2F1"
+    assert first.outer.is_relative_to(tmp_path / "cache/databases")
+    assert places(tmp_path / "a/../a", "e/1", tmp_path / "cache").outer == first.outer
+    assert places(tmp_path / "b", "e/1", tmp_path / "cache").outer != first.outer
+    assert places(tmp_path / "a", "e/2", tmp_path / "cache").outer != first.outer
+
+
+def test_a_medium_with_a_half_commit_that_nobody_can_take_back_is_passed_over(tmp_path, monkeypatch):
+    place = places(tmp_path / "people", "e", tmp_path / "cache")
+    place.inner.mkdir(parents=True)
+    with Store.writing(place.inner, DIM, None) as store:
+        commit(store, range(50))
+    half_commit(place.inner)
+    # As on a read-only medium: SQLite may not play the journal back.
+    really = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda name, **options: really(name.replace("mode=rw", "mode=ro"), **options)
+    )
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert place.current() == place.outer
+    assert place.to_write(DIM, None) == place.outer
