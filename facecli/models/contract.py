@@ -1,0 +1,194 @@
+"""Reads the JSON that states a model's input contract: strictly, naming the file and the key of each fault."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facecli.errors import BadInput, NoSuchFile
+
+Triple = tuple[float, float, float]
+Points = tuple[tuple[float, float], ...]
+
+PLAIN = "plain"
+ORDERS = ("RGB", "BGR")
+
+
+@dataclass(frozen=True)
+class Contract:
+    """How a face becomes a network's input; the fields mean what they mean in `ModelSpec`."""
+
+    input_size: int
+    template: Points | None
+    channel_order: str
+    mean: Triple
+    std: Triple
+    crop_margin: float
+    mirror: bool
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form that `read_contract` reads."""
+        return {
+            "input_size": self.input_size,
+            "template": PLAIN if self.template is None else [list(point) for point in self.template],
+            "channel_order": self.channel_order,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "crop_margin": self.crop_margin,
+            "mirror": self.mirror,
+        }
+
+
+class Table:
+    """A JSON object that is read key by key; `end` refuses the keys nobody asked for."""
+
+    def __init__(self, values: object, path: Path, prefix: str = "") -> None:
+        if not isinstance(values, dict):
+            raise BadInput(f"{prefix.rstrip('.') or 'the file'} must be a JSON object", path=path)
+        self.values: dict[str, Any] = values
+        self.path = path
+        self.prefix = prefix
+        self.asked: set[str] = set()
+
+    def fault(self, key: str, what: str) -> BadInput:
+        return BadInput(f"'{self.prefix}{key}' {what}", path=self.path)
+
+    def has(self, key: str) -> bool:
+        return key in self.values
+
+    def get(self, key: str) -> Any:
+        """Return the value of a key that must be there."""
+        self.asked.add(key)
+        if key not in self.values:
+            raise self.fault(key, "is missing")
+        return self.values[key]
+
+    def text(self, key: str, default: str | None = None) -> str:
+        if default is not None and key not in self.values:
+            return default
+        value = self.get(key)
+        if not isinstance(value, str):
+            raise self.fault(key, f"must be a text, not {json.dumps(value)}")
+        return value
+
+    def choice(self, key: str, choices: tuple[str, ...]) -> str:
+        value = self.text(key)
+        if value not in choices:
+            raise self.fault(key, f"must be {' or '.join(choices)}, not '{value}'")
+        return value
+
+    def whole(self, key: str) -> int:
+        """Return a whole number above zero."""
+        value = self.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self.fault(key, f"must be a whole number above zero, not {json.dumps(value)}")
+        return value
+
+    def number(self, key: str, default: float) -> float:
+        if key not in self.values:
+            return default
+        return self._number(key, self.get(key))
+
+    def flag(self, key: str, default: bool) -> bool:
+        if key not in self.values:
+            return default
+        value = self.get(key)
+        if not isinstance(value, bool):
+            raise self.fault(key, f"must be true or false, not {json.dumps(value)}")
+        return value
+
+    def triple(self, key: str) -> Triple:
+        """Return three numbers; one alone stands for all channels."""
+        value = self.get(key)
+        values = value if isinstance(value, list) else [value] * 3
+        if len(values) != 3:
+            raise self.fault(key, f"must be a number or three, not {len(values)}")
+        first, second, third = (self._number(key, item) for item in values)
+        return first, second, third
+
+    def points(self, key: str) -> Points | None:
+        """Return five points in px, or None for "plain"."""
+        value = self.get(key)
+        if value == PLAIN:
+            return None
+        if not isinstance(value, list) or len(value) != 5:
+            raise self.fault(key, f'must be five [x, y] points in px or "{PLAIN}"')
+        points = []
+        for point in value:
+            if not isinstance(point, list) or len(point) != 2:
+                raise self.fault(key, f"must hold [x, y] points, not {json.dumps(point)}")
+            points.append((self._number(key, point[0]), self._number(key, point[1])))
+        return tuple(points)
+
+    def vector(self, key: str) -> tuple[float, ...]:
+        value = self.get(key)
+        if not isinstance(value, list) or not value:
+            raise self.fault(key, "must be a list of numbers")
+        return tuple(self._number(key, item) for item in value)
+
+    def table(self, key: str) -> Table:
+        return Table(self.get(key), self.path, f"{self.prefix}{key}.")
+
+    def end(self) -> None:
+        unknown = sorted(set(self.values) - self.asked)
+        if unknown:
+            known = ", ".join(sorted(self.asked))
+            raise BadInput(
+                f"unknown key '{self.prefix}{unknown[0]}'", path=self.path, hint=f"known here are {known}"
+            )
+
+    def _number(self, key: str, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self.fault(key, f"must be a number, not {json.dumps(value)}")
+        return float(value)
+
+
+def read_table(path: Path, kind: str, version: int) -> Table:
+    """Return the JSON object in `path` after checking its `format` and `version`.
+
+    Raises `NoSuchFile`, `BadInput`.
+    """
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise NoSuchFile("no such contract file", path=path) from error
+    except OSError as error:
+        raise BadInput(f"cannot be read ({error.strerror})", path=path) from error
+    except UnicodeDecodeError as error:
+        raise BadInput("not UTF-8 text", path=path) from error
+    except json.JSONDecodeError as error:
+        raise BadInput(f"not JSON (line {error.lineno}: {error.msg})", path=path) from error
+    table = Table(values, path)
+    found = table.text("format")
+    if found != kind:
+        raise table.fault("format", f"is '{found}' where '{kind}' is expected")
+    number = table.whole("version")
+    if number != version:
+        raise BadInput(
+            f"'version' is {number}; this facecli reads {version}", path=path, hint="use a matching facecli"
+        )
+    return table
+
+
+def read_contract(table: Table) -> Contract:
+    """Take the keys of a contract out of `table`; `crop_margin` and `mirror` may be left out.
+
+    Raises `BadInput` for a key that is missing, of the wrong type or length, or out of its range.
+    """
+    contract = Contract(
+        input_size=table.whole("input_size"),
+        template=table.points("template"),
+        channel_order=table.choice("channel_order", ORDERS),
+        mean=table.triple("mean"),
+        std=table.triple("std"),
+        crop_margin=table.number("crop_margin", 0.0),
+        mirror=table.flag("mirror", False),
+    )
+    if min(contract.std) <= 0:
+        raise table.fault("std", "must be above zero")
+    if contract.crop_margin < 0:
+        raise table.fault("crop_margin", "must not be below zero")
+    return contract

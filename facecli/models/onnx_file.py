@@ -1,0 +1,310 @@
+"""Any ONNX recogniser, with its input contract in a JSON file of the same name beside it.
+
+Nothing is guessed from the graph: a file of weights cannot say in which order it wants its channels. What the
+graph does say (inputs, outputs, sizes) is checked against the contract.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facecli.download import file_digest
+from facecli.engine import Network, Notify
+from facecli.errors import BadInput, NoSuchFile, UsageError
+from facecli.models.contract import Contract, Table, read_contract, read_table
+from facecli.models.registry import ModelSpec
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+FORMAT = "facecli-onnx"
+VERSION = 1
+GRAPH = "onnx_file 1"
+"""Raise it when `_prepared` changes what it makes of a file."""
+
+# The five points of InsightFace's 112 px chip, given there with pixel centres at whole numbers
+# (cv2.warpAffine); half a pixel more in our convention, where they lie at halves.
+_ARCFACE = (
+    (38.2946, 51.6963),
+    (73.5318, 51.5014),
+    (56.0252, 71.7366),
+    (41.5493, 92.3655),
+    (70.7299, 92.2041),
+)
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "arcface112": {
+        "input_size": 112,
+        "template": [[x + 0.5, y + 0.5] for x, y in _ARCFACE],
+        "channel_order": "RGB",
+        "mean": 127.5,
+        "std": 127.5,
+    },
+    # A crop of the face box as it is; size, mean and std differ from network to network and must be given.
+    "plain": {"template": "plain", "channel_order": "RGB"},
+}
+
+EXAMPLE = (
+    json.dumps({"format": FORMAT, "version": VERSION, "preset": "arcface112"})
+    + " or "
+    + json.dumps(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "input_size": 112,
+            "channel_order": "RGB",
+            "mean": [127.5, 127.5, 127.5],
+            "std": [127.5, 127.5, 127.5],
+            "template": PRESETS["arcface112"]["template"],
+            "mirror": False,
+            "licence": "",
+        }
+    )
+)
+
+
+@dataclass(frozen=True)
+class KnownAnswer:
+    """A chip and the network's output for it: catches a wrong channel order or mean."""
+
+    image: Path
+    """`input_size` x `input_size` px, aligned as the contract says."""
+    embedding: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Read:
+    contract: Contract
+    dim: int | None
+    output: str
+    licence: str
+    known_answer: KnownAnswer | None
+
+
+def contract_path(model: Path) -> Path:
+    """Return where the contract of the ONNX file `model` is looked for."""
+    return model.with_suffix(".json")
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Return the input contract of the ONNX file at `path`.
+
+    The dimension is the contract's `dim` or is read off the graph. Raises `NoSuchFile` without the file,
+    `BadInput` without its contract (showing one to paste) or for a fault in it.
+    """
+    if not path.is_file():
+        raise NoSuchFile("no such ONNX file", path=path)
+    read = _read(path)
+    contract = read.contract
+    return ModelSpec(
+        name=path.name,
+        family="onnx_file",
+        dim=read.dim if read.dim is not None else _dim(_graph(path), read.output, path),
+        input_size=contract.input_size,
+        template=contract.template,
+        channel_order=contract.channel_order,
+        mean=contract.mean,
+        std=contract.std,
+        mirror=contract.mirror,
+        weights=str(path),
+        sha256=None,
+        licence=read.licence,
+        crop_margin=contract.crop_margin,
+    )
+
+
+def known_answer(spec: ModelSpec) -> KnownAnswer | None:
+    """Return the contract's known answer, or None if it gives none."""
+    return _read(Path(spec.weights)).known_answer
+
+
+def locate(spec: ModelSpec, cache_dir: Path) -> Path | None:
+    """Return the ONNX file."""
+    path = Path(spec.weights)
+    return path if path.is_file() else None
+
+
+def network(spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None) -> Network:
+    """Return the network in the file. Its torch form raises `UsageError`: there is none.
+
+    The file is checked against the contract when it is first prepared for use: `BadInput`.
+    """
+    if weights is not None:
+        raise UsageError("an ONNX file holds its own weights", path=weights, hint="leave --weights out")
+    path = Path(spec.weights)
+    output = _read(path).output
+
+    def onnx_form() -> bytes:
+        return _prepared(path, spec, output)
+
+    def torch_form() -> torch.nn.Module:
+        raise UsageError("an ONNX file has no torch form", path=path, hint="run it with --device cpu")
+
+    checked = (GRAPH, file_digest(path), output, str(spec.input_size), str(spec.dim))
+    key = hashlib.sha256("\n".join(checked).encode()).hexdigest()
+    return Network(path.stem, key, onnx_form, torch_form)
+
+
+def _read(path: Path) -> _Read:
+    contract_file = contract_path(path)
+    if not contract_file.is_file():
+        raise BadInput(
+            f"no input contract: {contract_file.name} is missing beside it",
+            path=path,
+            hint=f"say how the network wants its faces, for example {EXAMPLE}",
+        )
+    table = read_table(contract_file, FORMAT, VERSION)
+    if table.has("preset"):
+        # What the file says itself goes before the preset.
+        table.values = PRESETS[table.choice("preset", tuple(PRESETS))] | table.values
+    contract = read_contract(table)
+    answer = _known_answer(table.table("known_answer")) if table.has("known_answer") else None
+    read = _Read(
+        contract=contract,
+        dim=table.whole("dim") if table.has("dim") else None,
+        output=table.text("output", ""),
+        licence=table.text("licence", "not stated"),
+        known_answer=answer,
+    )
+    table.end()
+    if answer is not None and read.dim is not None and len(answer.embedding) != read.dim:
+        raise table.fault(
+            "known_answer.embedding", f"has {len(answer.embedding)} numbers, 'dim' is {read.dim}"
+        )
+    return read
+
+
+def _known_answer(table: Table) -> KnownAnswer:
+    answer = KnownAnswer(table.path.parent / table.text("image"), table.vector("embedding"))
+    table.end()
+    return answer
+
+
+def _graph(path: Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError) as error:
+        raise BadInput("not an ONNX file, or a damaged one", path=path) from error
+    if not model.graph.node:
+        raise BadInput("an ONNX file without a network in it", path=path)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise BadInput(
+            "the weights lie in a second file, which facecli does not follow",
+            path=path,
+            hint=f'make one file of them: python -c "import onnx; onnx.save(onnx.load({path.name!r}), '
+            f"'one.onnx')\"",
+        )
+    return model
+
+
+def _output(model: onnx.ModelProto, name: str, path: Path) -> onnx.ValueInfoProto:
+    outputs = {output.name: output for output in model.graph.output}
+    if not name and len(outputs) == 1:
+        return next(iter(outputs.values()))
+    if name in outputs:
+        return outputs[name]
+    said = f"has no output '{name}'" if name else "has several outputs"
+    raise BadInput(
+        f"the network {said}",
+        path=path,
+        hint=f'set "output" in {contract_path(path).name} to one of {", ".join(outputs)}',
+    )
+
+
+def _dim(model: onnx.ModelProto, name: str, path: Path) -> int:
+    output = _output(model, name, path)
+    sizes = _sizes(output)
+    if len(sizes) != 2 or sizes[1] is None:
+        raise BadInput(
+            f"the output '{output.name}' does not say how long an embedding is",
+            path=path,
+            hint=f'give it as "dim" in {contract_path(path).name}',
+        )
+    return sizes[1]
+
+
+def _sizes(value: onnx.ValueInfoProto) -> list[int | None]:
+    return [d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim]
+
+
+def _prepared(path: Path, spec: ModelSpec, output_name: str) -> bytes:
+    """Return the model with one output and a free batch size, checked against the contract by running it."""
+    import numpy as np
+    import onnxruntime as ort
+
+    model = _graph(path)
+    graph = model.graph
+    output = _output(model, output_name, path)
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in weights]
+    if len(inputs) != 1:
+        raise BadInput(f"the network has {len(inputs)} inputs where one is expected", path=path)
+    wanted = [3, spec.input_size, spec.input_size]
+    sizes = _sizes(inputs[0])
+    fits = len(sizes) == 4 and all(h is None or h == w for h, w in zip(sizes[1:], wanted, strict=True))
+    if not fits:
+        raise BadInput(
+            f"the network takes {_shape(sizes)}, the contract gives {_shape([None, *wanted])}",
+            path=path,
+            hint=f"check input_size in {contract_path(path).name}; channels must come before rows and columns",
+        )
+    # Many published files are fixed to one face a run; their networks are not.
+    for value in (inputs[0], output):
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_param = "N"
+    kept = output.SerializeToString()
+    del graph.output[:]
+    graph.output.add().ParseFromString(kept)
+    del graph.value_info[:]  # sizes written down for the old batch
+    data = model.SerializeToString()
+
+    chips = np.random.default_rng(0).standard_normal((3, *wanted)).astype(np.float32)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        together = session.run(None, {name: chips})[0]
+        alone = session.run(None, {name: chips[1:2]})[0]
+    except _ort_errors() as error:
+        raise BadInput(
+            f"ONNX Runtime cannot run the network on a batch of faces ({str(error).splitlines()[0][:200]})",
+            path=path,
+            hint="export it again with a free batch dimension",
+        ) from error
+    if together.shape != (3, spec.dim):
+        raise BadInput(
+            f"three faces give an output of {list(together.shape)} where [3, {spec.dim}] is expected",
+            path=path,
+        )
+    if together.dtype != np.float32:
+        raise BadInput(f"the output is {together.dtype} where float32 is expected", path=path)
+    if not np.allclose(together[1:2], alone, rtol=1e-3, atol=1e-3):
+        raise BadInput("the embedding of a face depends on the batch it is in", path=path)
+    return data
+
+
+def _ort_errors() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises over a model it cannot load or run; the classes share no parent."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.NotImplemented,
+        state.RuntimeException,
+    )
+    return (*own, ValueError)
+
+
+def _shape(sizes: list[int | None]) -> str:
+    return "[" + ", ".join("N" if size is None else str(size) for size in sizes) + "]"
