@@ -13,7 +13,7 @@ decoded at reduced scale, and stops at the step that shows a face.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,20 +48,22 @@ class Face:
     landmarks: tuple[tuple[float, float], ...]
     probability: float
 
-    @property
-    def area(self) -> float:
-        """Return the area of the box in square px."""
+    def area_within(self, width: int, height: int) -> float:
+        """Return the area in square px of the part of the box that an image of this size shows."""
         left, top, right, bottom = self.box
-        return (right - left) * (bottom - top)
+        return max(0.0, min(right, width) - max(left, 0)) * max(0.0, min(bottom, height) - max(top, 0))
+
+    def covers(self, x: float, y: float) -> bool:
+        """Say whether the point lies within the box."""
+        left, top, right, bottom = self.box
+        return left <= x <= right and top <= y <= bottom
 
 
 class Detector:
     """The cascade, ready to run: three runners and the search limits."""
 
-    def __init__(self, propose: Runner, refine: Runner, output: Runner, limits: Detection) -> None:
-        self.propose = propose
-        self.refine = refine
-        self.output = output
+    def __init__(self, stages: Sequence[Runner], limits: Detection) -> None:
+        self.propose, self.refine, self.output = stages
         self.limits = limits
 
     def all_faces(self, image: Image) -> list[Face]:
@@ -73,10 +75,11 @@ class Detector:
         boxes = [self._proposals(pyramid, side) for side in self._ladder(image)]
         return self._faces(pyramid, np.concatenate([_NOTHING, *boxes]), image)
 
-    def first_faces(self, decode: Decode) -> tuple[list[Face], Image]:
-        """Return the faces of the coarsest step that shows any, largest first, and the image as decoded.
+    def first_faces(self, decode: Decode, *, central: bool = False) -> tuple[list[Face], Image]:
+        """Return the faces of the coarsest scales, largest first, and the image as decoded.
 
-        The largest face of the image is among them; smaller ones may be missing.
+        The search ends at the first scale whose faces show the largest of the image, or with `central` one
+        that covers the image's centre; smaller faces may be missing.
         """
         image = decode(self.limits.search_px)
         pyramid = Pyramid(image.pixels)
@@ -93,7 +96,14 @@ class Detector:
             if searched_px < _FREE_PX or not len(boxes):
                 continue
             faces = self._faces(pyramid, boxes, image)
-            if faces and faces[0].probability >= self.limits.sure:
+            sure = [face for face in faces if face.probability >= self.limits.sure]
+            if central:
+                ends = any(face.covers(image.width / 2, image.height / 2) for face in sure)
+            else:
+                # Cut off by the border, a face may show less than a whole one of the next scale.
+                next_area = (side * self.limits.factor) ** 2
+                ends = bool(sure) and sure[0].area_within(image.width, image.height) >= next_area
+            if ends:
                 return faces, image
         return self._faces(pyramid, boxes, image), image
 
@@ -152,7 +162,7 @@ class Detector:
             Face(_box(boxes[i] * np.tile(scale, 2)), _points(landmarks[i] * scale), float(score[i]))
             for i in keep
         ]
-        return sorted(faces, key=lambda face: -face.area)
+        return sorted(faces, key=lambda face: -face.area_within(image.width, image.height))
 
 
 def suppress(boxes: Array, scores: Array, overlap: float, *, of_smaller: bool = False) -> NDArray[np.intp]:
