@@ -45,7 +45,7 @@ class Contract:
 class Table:
     """A JSON object that is read key by key; `end` refuses the keys nobody asked for."""
 
-    def __init__(self, values: object, path: Path, prefix: str = "") -> None:
+    def __init__(self, values: object, path: Path | None, prefix: str = "") -> None:
         if not isinstance(values, dict):
             raise BadInput(f"{prefix.rstrip('.') or 'the file'} must be a JSON object", path=path)
         self.values: dict[str, Any] = values
@@ -128,6 +128,15 @@ class Table:
         if not isinstance(value, list) or not value:
             raise self.fault(key, "must be a list of numbers")
         return tuple(self._number(key, item) for item in value)
+
+    def sizes(self, key: str) -> tuple[int, ...]:
+        """Return whole numbers above zero; the list may be empty."""
+        value = self.get(key)
+        if not isinstance(value, list | tuple):
+            raise self.fault(key, "must be a list of whole numbers")
+        if any(isinstance(item, bool) or not isinstance(item, int) or item < 1 for item in value):
+            raise self.fault(key, f"must hold whole numbers above zero, not {json.dumps(value)}")
+        return tuple(value)
 
     def table(self, key: str) -> Table:
         return Table(self.get(key), self.path, f"{self.prefix}{key}.")

@@ -56,7 +56,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     Raises `WeightsMissing` if it is not a state dict.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         raise WeightsMissing("not a file of torch weights, or a damaged one", path=path) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

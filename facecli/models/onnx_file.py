@@ -163,7 +163,7 @@ def _read(path: Path) -> _Read:
         # What the file says itself goes before the preset.
         table.values = PRESETS[table.choice("preset", tuple(PRESETS))] | table.values
     contract = read_contract(table)
-    answer = _known_answer(table.table("known_answer")) if table.has("known_answer") else None
+    answer = _known_answer(table.table("known_answer"), path.parent) if table.has("known_answer") else None
     read = _Read(
         contract=contract,
         dim=table.whole("dim") if table.has("dim") else None,
@@ -179,8 +179,8 @@ def _read(path: Path) -> _Read:
     return read
 
 
-def _known_answer(table: Table) -> KnownAnswer:
-    answer = KnownAnswer(table.path.parent / table.text("image"), table.vector("embedding"))
+def _known_answer(table: Table, folder: Path) -> KnownAnswer:
+    answer = KnownAnswer(folder / table.text("image"), table.vector("embedding"))
     table.end()
     return answer
 

@@ -184,7 +184,7 @@ def resolve(name: str) -> ModelSpec:
         raise UsageError(
             "this is neither an .onnx file nor a checkpoint that facecli saved",
             path=path,
-            hint=f"a checkpoint is a folder with {checkpoint.CONTRACT} and {checkpoint.WEIGHTS}",
+            hint=f"a checkpoint is a folder with a {checkpoint.CONTRACT} and its weights",
         )
     if "/" in name or "\\" in name:
         raise NoSuchFile("no such model file or checkpoint folder", path=path)
