@@ -22,7 +22,7 @@ from facecli.bootstrap import (
     MatedDesign,
     NonmatedDesign,
     eer_interval,
-    percentile_interval,
+    people_interval,
     rate_interval,
 )
 from facecli.comparisons import Comparisons
@@ -100,7 +100,7 @@ def cover(case: Case, runs: int, replicates: int) -> dict[str, float]:
         fnmr = MatedDesign(bootstrap, left[data.mated]).replicates(left[missed])
         found = {
             "FMR quoted": (rate_interval(fmr, n_false, len(data) - n_mated), case.fmr),
-            "FMR people": (percentile_interval(fmr), case.fmr),
+            "FMR people": (people_interval(fmr, n_false / (len(data) - n_mated)), case.fmr),
             "FMR binomial": (clopper_pearson(n_false, len(data) - n_mated), case.fmr),
             "FNMR quoted": (rate_interval(fnmr, n_missed, n_mated), true_fnmr),
             "FNMR binomial": (clopper_pearson(n_missed, n_mated), true_fnmr),

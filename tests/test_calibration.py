@@ -79,7 +79,9 @@ def two_sets(first, second):
     other = describe(
         second[0], "second", image_digests=["x"] * second[1].size, subjects=["y"] * second[1].size
     )
-    return made(*first, "first", reported=second[0], reported_on=other, replicates=200, notice="made up")
+    return made(
+        *first, "first", reported=second[0], reported_on=other, replicates=200, notice="made  up [of 1, 2]"
+    )
 
 
 def test_a_threshold_is_chosen_on_one_set_and_its_rates_come_from_the_other(two_sets, first, second):
@@ -182,6 +184,14 @@ def test_one_kind_of_comparison_only_is_refused(first):
     for kind in (data.mated, ~data.mated):
         part = Comparisons(data.similarity[kind], data.mated[kind])
         with pytest.raises(BadInput, match="there are no"):
+            calibrate(part, describe(part, "x"), embedder_id=ID)
+
+
+def test_nothing_but_failures_is_refused(first):
+    data = first[0]
+    for kind, name in ((data.mated, "mated"), (~data.mated, "non-mated")):
+        part = Comparisons(np.where(kind, -np.inf, data.similarity), data.mated)
+        with pytest.raises(BadInput, match=f"all .* {name} comparisons failed"):
             calibrate(part, describe(part, "x"), embedder_id=ID)
 
 
@@ -337,7 +347,7 @@ def test_a_calibration_reads_back_to_the_same_numbers(one_set, two_sets, tmp_pat
         assert again.threshold_for(0.004) == calibration.threshold_for(0.004)
         assert again.assess(0.5, 0.4) == calibration.assess(0.5, 0.4)
         assert again.chosen_on == calibration.chosen_on
-    assert '"notice": "made up"' in path.read_text()
+    assert '"notice": "made  up [of 1, 2]"' in path.read_text()
     assert [p.name for p in path.parent.iterdir()] == ["c.json"]
 
 
