@@ -231,6 +231,8 @@ class Folder(RuleBasedStateMachine):
         self.moves = 0
 
     def teardown(self):
+        if self.photos:
+            self.check(read_ahead=2)
         shutil.rmtree(self.base)
 
     def stamp(self, name):
@@ -292,6 +294,9 @@ class Folder(RuleBasedStateMachine):
     @precondition(lambda self: self.photos)
     @rule(read_ahead=st.sampled_from([1, 3, 50]))
     def bring_up_to_date(self, read_ahead):
+        self.check(read_ahead)
+
+    def check(self, read_ahead):
         enroller = StandIn(read_ahead=read_ahead)
         found, report = refresh(self.root, enroller, cache_dir=self.cache)
         fresh_root = self.base / "fresh"
@@ -314,8 +319,8 @@ class Folder(RuleBasedStateMachine):
 @pytest.mark.usefixtures("settled_class")
 class TestFolder(Folder.TestCase):
     settings = settings(
-        max_examples=30,
-        stateful_step_count=20,
+        max_examples=60,
+        stateful_step_count=30,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
