@@ -264,6 +264,7 @@ def _refresh(
     with Store.writing(folder, enroller.dim, notify) as kept:
         # Looked at again, because another process may have enrolled while this one waited.
         seen = survey(root, kept, limits)
+        _check_photos(root, seen)
         embedded, failures = enrol(root, kept, enroller, seen, progress)
         return _result(root, enroller, kept.snapshot(), seen, embedded, failures)
 
