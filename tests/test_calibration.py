@@ -116,6 +116,8 @@ def test_intervals_hold_the_rate_and_are_nowhere_inside_the_binomial_ones(two_se
 def test_an_fmr_beyond_the_data_is_refused_with_the_number_it_needs(one_set):
     have = one_set.chosen.n_nonmated
     one_set.threshold_for(3 / have * 1.001)
+    with pytest.raises(NoCalibration):
+        one_set.threshold_for(3 / have * 0.999)
     with pytest.raises(NoCalibration, match=f"needs at least 3,000,000 .* has {have:,}") as caught:
         one_set.threshold_for(1e-6)
     hint = float(str(caught.value).split("an FMR of ")[2].split()[0])
@@ -152,6 +154,33 @@ def test_cross_fitted_rates_are_those_of_thresholds_chosen_without_the_people(on
         assert (point.false_matches, point.misses) == naive_cross_fit(first[0], point.chosen_fmr, 10, 0)
         stored = next(p for p in one_set.points if p.target_fmr == target)
         assert stored == point
+
+
+def test_cross_fitting_keeps_ties_together(first):
+    data, person = first
+    tied = replace(data, similarity=data.similarity.round(2))
+    calibration = made(tied, person, "tied", replicates=10)
+    for target in (0.05, 0.02, 0.01):
+        point = calibration.threshold_for(target)
+        assert (point.false_matches, point.misses) == naive_cross_fit(tied, point.chosen_fmr, 10, 0)
+
+
+def test_between_two_points_the_wider_interval_is_taken(two_sets):
+    def widths(p):
+        return np.array([p.fmr_interval[1] / p.fmr, p.fnmr_interval[1] / p.fnmr])
+
+    ladder = sorted((p for p in two_sets.points if p.name == "fmr"), key=lambda p: p.threshold)
+    points = {p.threshold: p for p in two_sets.points}
+    tried = 0
+    for low, high in zip(ladder, ladder[1:], strict=False):
+        inside = [t for t in points if low.threshold < t < high.threshold]
+        middle = two_sets.at((low.threshold + high.threshold) / 2)
+        if not inside and low.threshold < middle.threshold < high.threshold and high.fmr * low.fnmr > 0:
+            # Of FMR the stricter neighbour is the wider one, of FNMR the laxer; bounds end at 1.
+            around = np.maximum(widths(low), widths(high)) * (1 - 1e-9)
+            assert (widths(middle) >= np.minimum(around, [1 / middle.fmr, 1 / middle.fnmr])).all()
+            tried += 1
+    assert tried > 2
 
 
 def test_pure_chance_is_seen_through_by_cross_fitting_only():
