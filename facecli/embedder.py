@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -94,10 +95,7 @@ class Embedder:
         nothing is searched. `weights` is a file to use in place of the model's own. `progress` hears of a
         download. Raises `UsageError`, `WeightsMissing` and what `resolve` raises.
         """
-        if faces not in POLICIES:
-            raise UsageError(f"unknown choice of faces '{faces}'", hint=f"choose from {', '.join(POLICIES)}")
-        if face is not None and face < 0:
-            raise UsageError(f"a face index counts from 0, not {face}")
+        _check_choice(faces, face)
         if min_face_px < 12:
             raise UsageError(
                 f"the smallest face is {min_face_px} px", hint="the detector sees faces of 12 px or more"
@@ -107,14 +105,14 @@ class Embedder:
         self.face = face
         self.aligned = aligned
         self.workers = workers if workers is not None else _cores()
-        self.limits = replace(Detection(), min_face_px=min_face_px)
+        self._search = replace(Detection(), min_face_px=min_face_px)
         network = load_network(
             self.spec, cache_dir=cache_dir, weights=weights, notify=notify, progress=progress
         )
         load = partial(engine.load, cache_dir=cache_dir, device=device, notify=notify)
         self._network = load(network)
         self._detector = (
-            None if aligned else Detector([load(mtcnn.network(s)) for s in mtcnn.STAGES], self.limits)
+            None if aligned else Detector([load(mtcnn.network(s)) for s in mtcnn.STAGES], self._search)
         )
         own = self.spec.sha256 if weights is None else None
         self.id = embedder_id(self.spec, own if own is not None else network.key, aligned)
@@ -123,6 +121,18 @@ class Embedder:
     def dim(self) -> int:
         """Return the length of a template."""
         return self.spec.dim
+
+    @property
+    def limits(self) -> str:
+        """Return what decides whether an image has a face at all, for those that remember which had none."""
+        return "aligned" if self.aligned else f"faces of {self._search.min_face_px} px or more"
+
+    def choosing(self, faces: str, face: int | None = None) -> Embedder:
+        """Return this embedder with another choice of faces; the networks are shared."""
+        _check_choice(faces, face)
+        other = copy(self)
+        other.faces, other.face = faces, face
+        return other
 
     def embed(self, photos: Iterable[Photo]) -> Iterator[Embedded | FaceError]:
         """Yield one result per photo, in order: its chosen faces, or what was wrong with it.
@@ -224,7 +234,7 @@ class Embedder:
         """Return the indices of the faces that count; raises `NoFace` or `SeveralFaces`."""
         if not faces:
             raise NoFace(
-                f"no face of {self.limits.min_face_px} px or more found in {image.width} x {image.height} px",
+                f"no face of {self._search.min_face_px} px or more found in {image.width} x {image.height} px",
                 path=path,
                 hint="try a smaller --min-face, or --aligned if the image is a face crop",
             )
@@ -304,6 +314,13 @@ def embedder_id(spec: ModelSpec, weights_digest: str, aligned: bool) -> str:
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in spec.name)
     return f"{safe}{'-aligned' if aligned else ''}-{digest[:12]}"
+
+
+def _check_choice(faces: str, face: int | None) -> None:
+    if faces not in POLICIES:
+        raise UsageError(f"unknown choice of faces '{faces}'", hint=f"choose from {', '.join(POLICIES)}")
+    if face is not None and face < 0:
+        raise UsageError(f"a face index counts from 0, not {face}")
 
 
 def _tasks(photos: Iterable[Photo], workers: int) -> Iterator[list[Photo]]:
