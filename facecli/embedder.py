@@ -24,7 +24,6 @@ from facecli.config import BATCH_SIZE, Detection
 from facecli.detect import Detector, Face
 from facecli.engine import Array, Notify
 from facecli.errors import FaceError, NoFace, SeveralFaces, UsageError
-from facecli.gallery import Enrolled
 from facecli.models import mtcnn
 from facecli.models.registry import ModelSpec, load_network, resolve
 
@@ -64,6 +63,21 @@ class Embedded:
     height: int
     n_faces: int
     faces: tuple[FaceTemplate, ...]
+
+
+@dataclass(frozen=True)
+class Enrolled:
+    """A template for a database: float32 [D], unit, and the face that it is of.
+
+    `face` counts the `n_faces` faces seen, from the largest; places are px of the upright image.
+    """
+
+    embedding: Array
+    box: tuple[float, float, float, float]
+    landmarks: tuple[tuple[float, float], ...]
+    probability: float
+    face: int
+    n_faces: int
 
 
 class Embedder:
@@ -114,8 +128,7 @@ class Embedder:
         self._detector = (
             None if aligned else Detector([load(mtcnn.network(s)) for s in mtcnn.STAGES], self._search)
         )
-        own = self.spec.sha256 if weights is None else None
-        self.id = embedder_id(self.spec, own if own is not None else network.key, aligned)
+        self.id = embedder_id(self.spec, network.key, aligned)
 
     @property
     def dim(self) -> int:
@@ -293,13 +306,13 @@ def prepare(chips: Pixels, spec: ModelSpec) -> Array:
     return planes
 
 
-def embedder_id(spec: ModelSpec, weights_digest: str, aligned: bool) -> str:
+def embedder_id(spec: ModelSpec, network_key: str, aligned: bool) -> str:
     """Return the model's name and a digest of all that changes a template."""
     search = asdict(Detection())
     del search["min_face_px"]
     what = {
         "pipeline": PIPELINE,
-        "weights": weights_digest,
+        "network": network_key,
         "input_size": spec.input_size,
         "channel_order": spec.channel_order,
         "mean": spec.mean,

@@ -114,7 +114,7 @@ def parse_record(line: str, *, source: str, number: int, embedder_id: str, dim: 
     if record.get("schema") != SCHEMA:
         raise bad(f"has the schema {record.get('schema')!r}, this version reads '{SCHEMA}'")
     _check_embedder(str(record.get("embedder_id")), embedder_id, f"{source}, line {number}")
-    embedding = record.get("embedding")
+    embedding: Any = record.get("embedding")
     numbers = isinstance(embedding, list) and all(
         isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         for value in embedding

@@ -12,7 +12,7 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -182,7 +182,7 @@ def build_onnx(weights: Weights) -> bytes:
         constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
-    def node(op: str, *inputs: str, **attributes: object) -> str:
+    def node(op: str, *inputs: str, **attributes: Any) -> str:
         name = f"t{next(fresh)}"
         nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
         return name

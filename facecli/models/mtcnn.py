@@ -164,14 +164,14 @@ def build_onnx(stage: Stage, weights: dict[str, Array]) -> bytes:
     """Return the stage as a serialised ONNX model."""
     from onnx import TensorProto, helper, numpy_helper
 
-    nodes = []
+    nodes: list[Any] = []
     constants = []
 
     def constant(name: str, values: Array) -> str:
         constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
-    def node(op: str, *inputs: str, **attributes: object) -> str:
+    def node(op: str, *inputs: str, **attributes: Any) -> str:
         name = f"t{len(nodes)}"
         nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
         return name
