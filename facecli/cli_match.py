@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -33,10 +32,8 @@ from facecli.options import (
     open_embedder,
     open_gallery,
     open_rule,
+    read_pairs,
 )
-
-if TYPE_CHECKING:
-    from facecli.pairs import PairSet
 
 
 def verify(
@@ -98,7 +95,7 @@ def verify(
     with Output(library.COLUMNS, form=form, path=output, flatten=library.flatten) as sink:
         if pairs is not None:
             code = 0
-            source = _read_pairs(pairs, root)
+            source = read_pairs(pairs, root)
             with notes.progress("embedding") as tell:
                 for error in source.errors:
                     notes.warn(str(error))
@@ -137,6 +134,14 @@ def find(
         typer.Option("--draw", help="Write the probe with boxes and names to this picture."),
     ] = None,
     fmr: Fmr = None,
+    fpir: Annotated[
+        float | None,
+        typer.Option(
+            "--fpir",
+            help="Choose the threshold for this probability that a stranger matches anybody enrolled,"
+            " and check it on the database.",
+        ),
+    ] = None,
     threshold: Threshold = None,
     calibration: CalibrationFile = None,
     prior: Prior = config.DEFAULT_PRIOR,
@@ -164,6 +169,8 @@ def find(
 
         facecli find group.jpg --db people --draw named.jpg
 
+        facecli find visitors/ --db people --fpir 0.01
+
         find . -name '*.jpg' | facecli embed - | facecli find - --db people
     """
     from facecli import identify as library
@@ -172,9 +179,18 @@ def find(
 
     folders: Folders = context.obj
     notes = Notes(quiet)
+    if fpir is not None and (fmr is not None or threshold is not None):
+        raise UsageError("--fpir, --fmr and --threshold each set the threshold", hint="give one of them")
     embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
-    rule = open_rule(folders, embedder, threshold, fmr, calibration, prior)
+    # For one sample FPIR is FMR: what is not even supported then is refused before anybody is enrolled.
+    rule = open_rule(folders, embedder, threshold, fmr if fpir is None else fpir, calibration, prior)
     gallery = open_gallery(db, embedder.choosing("largest"), folders, notes, no_refresh)
+    alarms = None
+    if fpir is not None:
+        rule, alarms = library.rule_for_gallery(rule, fpir, gallery)
+        notes.say(alarms.describe())
+        if alarms.above_target:
+            notes.warn(alarms.suspect())
     found = False
     failed = False
     drawn: list[dict[str, Any]] = []
@@ -182,7 +198,7 @@ def find(
         source = probes_from(probes, embedder)
         if draw is not None:
             source = of_one_photo(source)
-        for record in library.identify(gallery, rule, source, top=top):
+        for record in library.identify(gallery, rule, source, top=top, alarms=alarms):
             sink.emit(record)
             if "error" in record:
                 failed = True
@@ -227,11 +243,3 @@ def _check_verify(
         raise UsageError("--no-refresh goes with --db")
     if len(photos) != 2:
         raise UsageError(f"verify compares two photos, not {len(photos)}", hint="facecli verify a.jpg b.jpg")
-
-
-def _read_pairs(pairs: str, root: Path | None) -> PairSet:
-    from facecli.pairs import parse_csv, read_pairs
-
-    if pairs == "-":
-        return parse_csv(sys.stdin.buffer.read(), source="stdin", root=root if root is not None else Path())
-    return read_pairs(pairs, root=root)

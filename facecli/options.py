@@ -6,6 +6,7 @@ is imported here: `--help` needs neither NumPy nor torch.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from facecli.embedder import Embedder
     from facecli.gallery import Gallery, Refresh
     from facecli.output import Notes
+    from facecli.pairs import PairSet
     from facecli.rule import Rule
 
 Model = Annotated[
@@ -89,6 +91,11 @@ Root = Annotated[
     ),
 ]
 
+Replicates = Annotated[
+    int, typer.Option("--replicates", min=100, help="How often people are resampled for the intervals.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn at random.")]
+
 
 @dataclass(frozen=True)
 class Folders:
@@ -144,6 +151,16 @@ def open_rule(
     return make_rule(
         embedder.id, user_dir=folders.user, threshold=threshold, fmr=fmr, calibration=calibration, prior=prior
     )
+
+
+def read_pairs(pairs: str, root: Path | None) -> PairSet:
+    """Return the pairs of the file `pairs`, or of stdin for '-', whose paths are then relative to here."""
+    from facecli import pairs as library
+
+    if pairs != "-":
+        return library.read_pairs(pairs, root=root)
+    here = root if root is not None else Path()
+    return library.parse_pairs(sys.stdin.buffer.read(), source="stdin", root=here)
 
 
 def open_gallery(db: Path, embedder: Embedder, folders: Folders, notes: Notes, no_refresh: bool) -> Gallery:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from facecli.calibration import Calibration, OperatingPoint, check
 from facecli.calibration_file import find_calibration, installed_path, load
 from facecli.config import DEFAULT_FMR, DEFAULT_PRIOR
 from facecli.errors import NoCalibration, UsageError
+from facecli.intervals import rule_of_three, trials_needed
+from facecli.metrics import fmr_for_fpir, fpir_for_fmr
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,29 @@ def make_rule(
         )
     point = found.threshold_for(fmr if fmr is not None else DEFAULT_FMR)
     return Rule(point.threshold, point, found, source, prior)
+
+
+def rule_for_fpir(rule: Rule, fpir: float, samples: int) -> Rule:
+    """Return `rule` with the threshold at which a stranger matches any of `samples` with probability `fpir`.
+
+    Samples are taken as independent (see `metrics.fmr_for_fpir`), which errs on the strict side: those of one
+    subject match together or not at all. Raises `NoCalibration` when the calibration does not reach so far.
+    """
+    if not 0 < fpir < 1:
+        raise UsageError(f"an FPIR of {fpir:g} is not between 0 and 1")
+    if rule.calibration is None:
+        raise NoCalibration("an FPIR is chosen by a calibration, and there is none")
+    fmr = fmr_for_fpir(fpir, samples)
+    have = rule.calibration.chosen.n_nonmated
+    if have < trials_needed(fmr):
+        least = fpir_for_fmr(rule_of_three(have), samples)
+        raise NoCalibration(
+            f"an FPIR of {fpir:g} over {samples:,} samples takes an FMR of {fmr:.2g}, and that"
+            f" {trials_needed(fmr):,} non-mated comparisons: the calibration has {have:,}",
+            hint=f"ask for an FPIR of {math.ceil(least * 1e4) / 1e4:g} or more, or calibrate on more pairs",
+        )
+    point = rule.calibration.threshold_for(fmr)
+    return replace(rule, threshold=point.threshold, point=point)
 
 
 def _percent(rate: float) -> str:
