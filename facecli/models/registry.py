@@ -222,12 +222,12 @@ def load_network(
     `weights` is a file to use instead. `progress` hears bytes done and bytes in all (None when unknown).
     Raises `WeightsMissing` when the weights can be neither found nor fetched, or fail their checksum.
     """
-    from facecli import download
-
     module = family(spec)
     if weights is not None and not weights.is_file():
         raise WeightsMissing("no such weights file", path=weights)
-    if weights is None and download.is_address(spec.weights) and module.locate(spec, cache_dir) is None:
+    if weights is None and "://" in spec.weights and module.locate(spec, cache_dir) is None:
+        from facecli import download
+
         target = download.weights_path(spec.weights, cache_dir)
         download.fetch(spec.weights, target, sha256=spec.sha256, progress=progress, notify=notify)
     return module.network(spec, cache_dir, weights, notify)
