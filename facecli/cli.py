@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from facecli import __version__, config
+from facecli.cli_calibrate import calibrate
 from facecli.cli_embed import doctor, embed, models
 from facecli.cli_match import find, verify
 from facecli.commands import Commands
@@ -50,7 +51,8 @@ def main(
 ) -> None:
     """Faces on the command line, with error rates that can be believed.
 
-    **verify** two photos, **find** a person among many, **embed** faces for anything else.
+    **verify** two photos, **find** a person among many, **embed** faces for anything else, **calibrate** thresholds
+    on your own photos.
     Works offline; data goes to stdout and remarks to stderr.
 
     Exit codes: 0 match or done, 1 non-match or nobody found, 2 wrong input, 70 a bug.
@@ -61,5 +63,5 @@ def main(
     )
 
 
-for command in (verify, find, embed, models, doctor):
+for command in (verify, find, embed, calibrate, models, doctor):
     app.command()(command)
