@@ -113,15 +113,11 @@ def calibrate(
 
     Examples:
 
-        facecli calibrate --pairs val.csv --fmr 1e-2,1e-3
-
-        facecli calibrate --pairs train.csv --cross --test test.csv -o calibration.json
-
-        facecli calibrate --db people --nonmated 100000
-
-        facecli calibrate --scores scores.csv --no-install
-
-        facecli calibrate --restore
+    - `facecli calibrate --pairs val.csv --fmr 1e-2,1e-3`
+    - `facecli calibrate --pairs train.csv --cross --test test.csv -o calibration.json`
+    - `facecli calibrate --db people --nonmated 100000`
+    - `facecli calibrate --scores scores.csv --no-install`
+    - `facecli calibrate --restore`
     """
     from facecli import calibration_report as report
     from facecli.calibrate import calibrate as library

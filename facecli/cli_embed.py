@@ -36,9 +36,7 @@ def embed(
     context: typer.Context,
     sources: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[PHOTO...]", help="Photos, folders, 'globs', or '-': paths on stdin, one a line."
-        ),
+        typer.Argument(metavar="PHOTO", help="Photos, folders, 'globs', or '-': paths on stdin, one a line."),
     ] = None,
     db: Annotated[
         Path | None,
@@ -67,11 +65,9 @@ def embed(
 
     Examples:
 
-        facecli embed photos/ -o faces.npy
-
-        facecli embed photo.jpg | jq .box
-
-        facecli embed --db people
+    - `facecli embed photos/ -o faces.npy`
+    - `facecli embed photo.jpg | jq .box`
+    - `facecli embed --db people`
     """
     from facecli.output import Notes
 
@@ -82,6 +78,8 @@ def embed(
             "nothing to embed" if db is None else "--db takes no photos", hint="give photos or --db, not both"
         )
     embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
+    if db is not None and output is not None and output.suffix == ".npy":
+        raise UsageError("a database keeps its own templates", hint="leave out --output, or give photos")
     if db is not None:
         raise typer.Exit(_embed_database(db, embedder.choosing("largest"), folders, notes, form, output))
     raise typer.Exit(_embed_photos(sources if sources is not None else [], embedder, notes, form, output))
@@ -91,7 +89,7 @@ def models(
     context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL...]", help="Models to describe [default: the built-in ones]."),
+        typer.Argument(metavar="MODEL", help="Models to describe [default: the built-in ones]."),
     ] = None,
     form: Format = "auto",
     output: OutFile = None,
@@ -100,9 +98,8 @@ def models(
 
     Examples:
 
-        facecli models
-
-        facecli models my.onnx --format jsonl
+    - `facecli models`
+    - `facecli models my.onnx --format jsonl`
     """
     from dataclasses import asdict
 
@@ -120,7 +117,7 @@ def doctor(
     context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL...]", help="Models to check beside the built-in ones."),
+        typer.Argument(metavar="MODEL", help="Models to check beside the built-in ones."),
     ] = None,
     form: Format = "auto",
     output: OutFile = None,
@@ -132,9 +129,8 @@ def doctor(
 
     Examples:
 
-        facecli doctor
-
-        facecli doctor my.onnx
+    - `facecli doctor`
+    - `facecli doctor my.onnx`
     """
     from dataclasses import asdict
 
@@ -161,12 +157,12 @@ def _embed_photos(
     from facecli.embedder import Embedded
     from facecli.output import Output
     from facecli.records import embed_record, failed_record
-    from facecli.sources import embedded, photos_from, stdin_lines
+    from facecli.sources import embedded, photos_from
     from facecli.templates_file import NpyOutput
 
     photos: list[Path] | Iterator[Path]
-    if sources == ["-"]:
-        photos = (Path(line) for line in stdin_lines() if line)
+    if "-" in sources:
+        photos = photos_from(sources)
         total = None
     else:
         photos = list(photos_from(sources))

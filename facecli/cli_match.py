@@ -38,7 +38,9 @@ from facecli.options import (
 
 def verify(
     context: typer.Context,
-    photos: Annotated[list[Path] | None, typer.Argument(metavar="A B", help="Two photos.")] = None,
+    photos: Annotated[
+        list[Path] | None, typer.Argument(metavar="PHOTO", help="Two photos; with --db, one.")
+    ] = None,
     pairs: Annotated[
         str | None,
         typer.Option("--pairs", help="A csv with the columns left,right[,mated]; '-' reads it from stdin."),
@@ -71,13 +73,10 @@ def verify(
 
     Examples:
 
-        facecli verify a.jpg b.jpg
-
-        facecli verify a.jpg b.jpg --fmr 1e-4 && echo same
-
-        facecli verify photo.jpg --db people --subject Ada
-
-        facecli verify --pairs pairs.csv --format csv > scores.csv
+    - `facecli verify a.jpg b.jpg`
+    - `facecli verify a.jpg b.jpg --fmr 1e-4 && echo same`
+    - `facecli verify photo.jpg --db people --subject Ada`
+    - `facecli verify --pairs pairs.csv --format csv > scores.csv`
     """
     from facecli import verify as library
     from facecli.output import Notes, Output
@@ -105,7 +104,8 @@ def verify(
                     code = INPUT_ERROR if "error" in record else code
             raise typer.Exit(code)
         if db is not None and subject is not None:
-            gallery = open_gallery(db, embedder, folders, notes, no_refresh)
+            # --faces and --face are about the photo: enrolment takes the largest face whatever they say.
+            gallery = open_gallery(db, embedder.choosing("largest"), folders, notes, no_refresh)
             record = library.verify_subject(embedder, rule, gallery, chosen[0], subject)
         else:
             record = library.verify_photos(embedder, rule, chosen[0], chosen[1])
@@ -120,7 +120,7 @@ def find(
     probes: Annotated[
         list[str],
         typer.Argument(
-            metavar="PROBE...",
+            metavar="PROBE",
             help="Photos, folders, templates.npy, or '-': paths or JSON Lines of embed on stdin.",
         ),
     ],
@@ -163,24 +163,23 @@ def find(
 
     Examples:
 
-        facecli find probe.jpg --db people
-
-        facecli find party/ --db people --top 1 --format csv
-
-        facecli find group.jpg --db people --draw named.jpg
-
-        facecli find visitors/ --db people --fpir 0.01
-
-        find . -name '*.jpg' | facecli embed - | facecli find - --db people
+    - `facecli find probe.jpg --db people`
+    - `facecli find party/ --db people --top 1 --format csv`
+    - `facecli find group.jpg --db people --draw named.jpg`
+    - `facecli find visitors/ --db people --fpir 0.01`
+    - `find . -name '*.jpg' | facecli embed - | facecli find - --db people`
     """
     from facecli import identify as library
     from facecli.output import Notes, Output
-    from facecli.sources import of_one_photo, probes_from
+    from facecli.sources import one_photo, probes_from
 
     folders: Folders = context.obj
     notes = Notes(quiet)
     if fpir is not None and (fmr is not None or threshold is not None):
         raise UsageError("--fpir, --fmr and --threshold each set the threshold", hint="give one of them")
+    if fpir is not None and not 0 < fpir < 1:
+        raise UsageError(f"an FPIR of {fpir:g} is not between 0 and 1")
+    photo = one_photo(probes) if draw is not None else None
     embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
     # For one sample FPIR is FMR: what is not even supported then is refused before anybody is enrolled.
     rule = open_rule(folders, embedder, threshold, fmr if fpir is None else fpir, calibration, prior)
@@ -196,8 +195,6 @@ def find(
     drawn: list[dict[str, Any]] = []
     with Output(library.COLUMNS, form=form, path=output, flatten=library.flatten) as sink:
         source = probes_from(probes, embedder)
-        if draw is not None:
-            source = of_one_photo(source)
         for record in library.identify(gallery, rule, source, top=top, alarms=alarms):
             sink.emit(record)
             if "error" in record:
@@ -206,10 +203,10 @@ def find(
                 continue
             found |= record["match"]
             drawn.append(record)
-    if draw is not None and drawn:
+    if draw is not None and photo is not None and drawn:
         from facecli.draw import draw_faces
 
-        draw_faces(Path(probes[0]), drawn, draw)
+        draw_faces(photo, drawn, draw)
     if sink.form == "table":
         notes.say(rule.describe())
     raise typer.Exit(INPUT_ERROR if failed else 0 if found else NON_MATCH)

@@ -196,12 +196,12 @@ def _decided(rule: Rule, similarity: float) -> dict[str, Any]:
 
 
 def flatten(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one flat row a candidate; an unknown face's first row says so as rank 0."""
+    """Return one flat row a candidate; an unknown face's first row says so and has no rank."""
     error = record.get("error")
     if error is not None:
         return [{"probe": record["probe"], "error": f"{error['code']}: {error['message']}"}]
     where = {key: record.get(key) for key in ("probe", "face", "threshold")}
     rows = [{**where, **candidate} for candidate in record["candidates"]]
     if not record["match"]:
-        rows.insert(0, {**where, "rank": 0, "subject": "unknown", "match": False})
+        rows.insert(0, {**where, "rank": None, "subject": "unknown", "match": False})
     return rows

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from facecli.errors import FaceError, UsageError, printable
+from facecli.errors import FaceError, UsageError, one_line, printable
 
 Record = dict[str, Any]
 Flatten = Callable[[Record], list[Record]]
@@ -47,16 +47,19 @@ class Output:
         self.form = choose_format(form, path)
         self.path = path
         self._rows: list[Record] = []
-        self._aside = None if path is None else path.with_name(f".{path.name}.{os.getpid()}.part")
+        # A device or a pipe, such as /dev/null or the shell's >(command), takes what comes and is never replaced.
+        self._streams = path is None or (path.exists() and not path.is_file() and not path.is_dir())
+        self._aside = None if path is None or self._streams else aside(path)
         self._file: IO[str] = sys.stdout
         self._csv: Any = None
 
     def __enter__(self) -> Output:
-        if self._aside is not None:
+        if self.path is not None:
+            target = self._aside if self._aside is not None else self.path
             try:
-                self._file = open(self._aside, "w", encoding="utf-8", newline="")  # noqa: SIM115
+                self._file = open(target, "w", encoding="utf-8", newline="")  # noqa: SIM115
             except OSError as error:
-                raise UsageError(f"cannot be written ({error.strerror})", path=self.path) from error
+                raise _cannot_write(self.path, error) from error
         if self.form in ("csv", "tsv"):
             dialect = "excel" if self.form == "csv" else "excel-tab"
             self._csv = csv.DictWriter(
@@ -68,20 +71,21 @@ class Output:
     def __exit__(self, kind: type | None, error: object, trace: object) -> None:
         if kind is None and self.form == "table":
             self._print_table()
-        if self._aside is not None and self.path is not None:
-            self._file.close()
+        if self.path is None:
             if kind is None:
-                os.replace(self._aside, self.path)
-            else:
-                self._aside.unlink(missing_ok=True)
-        elif kind is None:
-            self._file.flush()
+                self._file.flush()
+            return
+        self._file.close()
+        if self._aside is not None and kind is None:
+            os.replace(self._aside, self.path)
+        elif self._aside is not None:
+            self._aside.unlink(missing_ok=True)
 
     def emit(self, record: Record) -> None:
         """Write one record."""
         if self.form == "jsonl":
             self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-            if self._aside is None:
+            if self._streams:
                 # A pipe's reader sees each record when it is made.
                 self._file.flush()
             return
@@ -90,7 +94,7 @@ class Output:
             self._rows += rows
             return
         self._csv.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
-        if self._aside is None:
+        if self._streams:
             self._file.flush()
 
     def _print_table(self) -> None:
@@ -106,10 +110,21 @@ class Output:
         for row in self._rows:
             style = "red" if row.get("error") else "green" if row.get("match") is True else None
             table.add_row(*(escape(_shown(row.get(key))) for key in shown), style=style)
-        terminal = self._aside is None and self._file.isatty()
+        terminal = self._file.isatty()
         console = Console(file=self._file, width=None if terminal else 160, highlight=False)
         if self._rows:
             console.print(table)
+
+
+def aside(path: Path) -> Path:
+    """Return the name beside `path` under which its content is collected; raises `UsageError` for a folder."""
+    if path.is_dir():
+        raise UsageError("cannot be written (it is a folder)", path=path)
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _cannot_write(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot be written ({(error.strerror or str(error)).lower()})", path=path)
 
 
 def choose_format(form: str, path: Path | None) -> str:
@@ -143,11 +158,11 @@ class Notes:
     def say(self, text: str) -> None:
         """Print one remark."""
         if not self.quiet:
-            print(f"facecli: {text}", file=sys.stderr, flush=True)
+            print(f"facecli: {one_line(text)}", file=sys.stderr, flush=True)
 
     def warn(self, text: str) -> None:
         """Print one warning, quiet or not."""
-        print(f"facecli: warning: {text}", file=sys.stderr, flush=True)
+        print(f"facecli: warning: {one_line(text)}", file=sys.stderr, flush=True)
 
     @contextmanager
     def progress(self, what: str, *, size: bool = False) -> Iterator[Callable[[int, int | None], None]]:
@@ -215,8 +230,7 @@ def _shown(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return _number(value)
-    text = str(_plain(value))
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return one_line(str(_plain(value)))
 
 
 def _number(value: float) -> str:

@@ -181,10 +181,6 @@ def read_npy(npy: Path, *, embedder_id: str, dim: int) -> Iterator[Probe]:
         yield Probe(path, np.asarray(template, np.float32), place)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _check_embedder(theirs: str, ours: str, where: str) -> None:
     if theirs != ours:
         raise EmbedderMismatch(

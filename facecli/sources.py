@@ -6,7 +6,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 from facecli.embedder import Embedded, Embedder
@@ -22,13 +22,13 @@ def probes_from(sources: list[str], embedder: Embedder) -> Iterator[Probe | Fail
         if source != "-" and not source.endswith(".npy"):
             photos.append(source)
             continue
-        yield from _photo_probes(photos_from(photos), embedder)
+        yield from _photo_probes(find_images(photos), embedder)
         photos = []
         if source == "-":
             yield from _stdin_probes(embedder)
         else:
             yield from read_npy(Path(source), embedder_id=embedder.id, dim=embedder.dim)
-    yield from _photo_probes(photos_from(photos), embedder)
+    yield from _photo_probes(find_images(photos), embedder)
 
 
 def _photo_probes(photos: Iterable[Path], embedder: Embedder) -> Iterator[Probe | FailedProbe]:
@@ -41,33 +41,35 @@ def _photo_probes(photos: Iterable[Path], embedder: Embedder) -> Iterator[Probe 
 
 def _stdin_probes(embedder: Embedder) -> Iterator[Probe | FailedProbe]:
     """Yield what comes in on stdin: JSON Lines of embed, or paths of photos."""
-    lines = stdin_lines()
+    numbered = enumerate(stdin_lines(), start=1)
+    lines: Iterator[tuple[int, str]] = ((number, line) for number, line in numbered if line.strip())
     first = next(lines, None)
     if first is None:
         return
     lines = chain([first], lines)
-    if first.lstrip().startswith("{"):
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield parse_record(
-                    line, source="stdin", number=number, embedder_id=embedder.id, dim=embedder.dim
-                )
+    if first[1].lstrip().startswith("{"):
+        for number, line in lines:
+            yield parse_record(line, source="stdin", number=number, embedder_id=embedder.id, dim=embedder.dim)
     else:
-        yield from _photo_probes((Path(line) for line in lines if line), embedder)
-
-
-def of_one_photo(source: Iterator[Probe | FailedProbe]) -> Iterator[Probe | FailedProbe]:
-    """Pass on the faces of one photo; raise `UsageError` when there is a second."""
-    first = None
-    for probe in source:
-        first = first if first is not None else probe.path
-        if probe.path != first:
-            raise UsageError("--draw writes one photo", hint="give one probe")
-        yield probe
+        yield from _photo_probes((Path(line) for _, line in lines), embedder)
 
 
 def photos_from(sources: Iterable[str]) -> Iterator[Path]:
-    return find_images(sources)
+    """Yield the photos that files, folders and globs stand for, and those that stdin lists for '-'."""
+    for source in sources:
+        if source == "-":
+            yield from (Path(line) for line in stdin_lines() if line)
+        else:
+            yield from find_images([source])
+
+
+def one_photo(sources: list[str]) -> Path:
+    """Return the only photo that `sources` stand for; raises `UsageError` when it is not one photo."""
+    made = [source for source in sources if source == "-" or source.endswith(".npy")]
+    photos = [] if made else list(islice(find_images(sources), 2))
+    if len(photos) != 1:
+        raise UsageError("--draw writes one photo", hint="give one photo as the probe")
+    return photos[0]
 
 
 def stdin_lines() -> Iterator[str]:

@@ -31,8 +31,11 @@ class NpyOutput:
         return len(self._templates)
 
     def __enter__(self) -> NpyOutput:
+        for path in (self.path, rows_path(self.path)):
+            if path.exists() and not path.is_file():
+                raise UsageError("cannot be written (it is no file)", path=path)
         if not self.path.parent.is_dir():
-            raise UsageError("cannot be written: no such folder", path=self.path)
+            raise UsageError("cannot be written (no such folder)", path=self.path)
         return self
 
     def emit(self, record: dict[str, Any]) -> None:
@@ -47,10 +50,18 @@ class NpyOutput:
         rows = np.array(self._templates, np.float32).reshape(-1, self.dim)
         table = rows_path(self.path)
         asides = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in (self.path, table)]
-        with open(asides[0], "wb") as file:
-            np.save(file, rows)
-        with open(asides[1], "w", encoding="utf-8", newline="") as lines:
-            write_rows(lines, self._records)
-        # The table last: with a new array and an old table, a reader sees that they do not fit or are the same.
-        for aside, path in zip(asides, (self.path, table), strict=True):
-            os.replace(aside, path)
+        try:
+            with open(asides[0], "wb") as file:
+                np.save(file, rows)
+            with open(asides[1], "w", encoding="utf-8", newline="") as lines:
+                write_rows(lines, self._records)
+            # The table last: with a new array and an old table, a reader sees that they do not fit or are the same.
+            for aside, path in zip(asides, (self.path, table), strict=True):
+                os.replace(aside, path)
+        except OSError as error:
+            raise UsageError(
+                f"cannot be written ({(error.strerror or str(error)).lower()})", path=self.path
+            ) from error
+        finally:
+            for aside in asides:
+                aside.unlink(missing_ok=True)
