@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,11 +115,11 @@ def parse_record(line: str, *, source: str, number: int, embedder_id: str, dim: 
     _check_embedder(str(record.get("embedder_id")), embedder_id, f"{source}, line {number}")
     embedding: Any = record.get("embedding")
     numbers = isinstance(embedding, list) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2
         for value in embedding
     )
-    if not numbers or len(embedding) != dim:
-        raise bad(f"has no 'embedding' of {dim} finite numbers")
+    if not numbers or not _is_template(np.array(embedding, np.float32), dim):
+        raise bad(f"has no 'embedding' of {dim} numbers and length 1")
     place = {
         "face": record.get("face"),
         "n_faces": record.get("n_faces"),
@@ -159,8 +158,11 @@ def read_npy(npy: Path, *, embedder_id: str, dim: int) -> Iterator[Probe]:
         templates = np.load(npy, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise BadInput(f"is not an array of templates ({error})", path=npy) from error
-    with open(table, encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
+    try:
+        with open(table, encoding="utf-8", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"is not a table of templates ({error})", path=table) from error
     if templates.ndim != 2 or len(rows) != len(templates):
         shape = " x ".join(map(str, templates.shape))
         raise BadInput(f"holds {shape} numbers, its table {table.name} has {len(rows)} rows", path=npy)
@@ -176,9 +178,15 @@ def read_npy(npy: Path, *, embedder_id: str, dim: int) -> Iterator[Probe]:
             path = row["path"]
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"row {number} cannot be read ({error})", path=table) from error
-        if template.shape != (dim,) or not np.isfinite(template).all():
-            raise BadInput(f"row {number} is not a template of {dim} finite numbers", path=npy)
+        if not _is_template(template, dim):
+            raise BadInput(f"row {number} is not a template of {dim} numbers and length 1", path=npy)
         yield Probe(path, np.asarray(template, np.float32), place)
+
+
+def _is_template(values: np.ndarray, dim: int) -> bool:
+    """Say whether these are `dim` numbers of length 1: of another length, a similarity would mean nothing."""
+    right = values.shape == (dim,) and values.dtype.kind == "f"
+    return right and abs(float(np.linalg.norm(values)) - 1) < 1e-3
 
 
 def _check_embedder(theirs: str, ours: str, where: str) -> None:

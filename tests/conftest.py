@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from facecli import engine, images
+from facecli.calibrate import calibrate, describe
+from facecli.comparisons import Comparisons
 from facecli.config import Detection
 from facecli.detect import Detector
 from facecli.embedder import Embedder
@@ -83,6 +85,20 @@ def group(people, tmp_path_factory):
 def opened():
     """Return a function that decodes a photo at full scale."""
     return lambda path: images.decode(images.read(path), path=path)
+
+
+def made_up_calibration(embedder_id, n_mated=300, n_nonmated=6000):
+    """Return a calibration of scores drawn where the generated faces have theirs; nobody knows who is who."""
+    rng = np.random.default_rng(5)
+    scores = np.concatenate([rng.normal(0.96, 0.012, n_mated), rng.normal(0.83, 0.03, n_nonmated)])
+    mated = np.arange(scores.size) < n_mated
+    comparisons = Comparisons(np.clip(scores, -1, 1).astype(np.float32), mated)
+    return calibrate(comparisons, describe(comparisons, "made up"), embedder_id=embedder_id)
+
+
+@pytest.fixture(scope="session")
+def calibration(embedder):
+    return made_up_calibration(embedder.id)
 
 
 def iou(a, b):

@@ -123,9 +123,8 @@ def test_a_file_holds_what_stdout_would(form, tmp_path, capsys):
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     path = tmp_path / "out.jsonl"
     path.write_text("old")
-    with pytest.raises(RuntimeError), Output(COLUMNS, path=path) as sink:
-        sink.emit(RECORDS[0])
-        raise RuntimeError
+    with pytest.raises(ValueError, match="JSON compliant"):
+        written("jsonl", [RECORDS[0], {"similarity": float("inf")}], path=path)
     assert path.read_text() == "old"
     with Output(COLUMNS, path=path) as sink:
         sink.emit(RECORDS[0])
