@@ -1,0 +1,258 @@
+"""Error rates by group of people at one threshold for all: does a system err more on some than on others?
+
+A group's FMR is over the non-mated comparisons within the group, its FNMR over the mated ones: people who look
+alike are mostly of one group, so comparisons across groups would hide what happens inside (NISTIR 8280). Those
+across groups are shown in a row of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facecli.bootstrap import IdentityBootstrap, MatedDesign, NonmatedDesign, rate_interval
+from facecli.errors import BadInput, UsageError
+from facecli.figures import VERIFICATION, Figure
+from facecli.intervals import clopper_pearson
+from facecli.scored import Ints, Scored, Tails
+from facecli.table import parse_table, read_bytes
+
+ACROSS = "(across groups)"
+UNKNOWN = "(unknown)"
+"""The group of people for whom the table says nothing."""
+
+
+@dataclass(frozen=True)
+class GroupRates:
+    """One group: `fmr` and `fnmr` are None where it has no such comparisons.
+
+    `ratio` of a rate is that to the lowest rate of all groups; None where that is 0 or nobody has one.
+    """
+
+    group: str
+    people: int
+    fmr: Figure | None
+    fnmr: Figure | None
+    fmr_ratio: float | None = None
+    fnmr_ratio: float | None = None
+
+
+def read_groups(path: str | Path, column: str) -> dict[str, str]:
+    """Return the group of each subject, from a csv with the columns `subject` and `column`.
+
+    Raises `NoSuchFile`, and `BadInput` for a bad row, with its line, or a subject of two groups.
+    """
+    table = parse_table(read_bytes(path), source=str(path), required=("subject", column), known=())
+    if table.errors:
+        raise table.in_order()[0]
+    found: dict[str, str] = {}
+    for line, row in table.rows:
+        subject, group = row["subject"].strip(), row[column].strip()
+        if found.setdefault(subject, group) != group:
+            raise BadInput(f"line {line}: '{subject}' is of '{found[subject]}' and of '{group}'", path=path)
+    return found
+
+
+def by_people(
+    scored: Scored,
+    kept: Tails,
+    threshold: float,
+    group_of: Mapping[str, str],
+    *,
+    seed: int,
+    replicates: int,
+) -> list[GroupRates]:
+    """Return the rates of each group of people at `threshold`, by name, the comparisons across groups last.
+
+    Raises `BadInput` where people are unknown, or none of them is in `group_of`.
+    """
+    if not scored.people:
+        raise BadInput(
+            "groups of people need to know who is shown",
+            hint="add the columns left_subject and right_subject, or group by a column of the pairs",
+        )
+    if not set(scored.people) & set(group_of):
+        raise BadInput(f"no subject is in a group, such as '{scored.people[0]}'", hint="names must be equal")
+    groups = [group_of.get(name, UNKNOWN) for name in scored.people]
+    names, code = np.unique(np.array(groups), return_inverse=True)
+    left, right, mated, counts = _couples(scored)
+    false, missed = kept.false(threshold), kept.missed(threshold)
+    false_left, false_right = scored.persons(false)
+    missed_person = scored.persons(missed)[0]
+    rows = []
+    for k, name in enumerate(names.tolist()):
+        inside = code == k
+        number = np.cumsum(inside) - 1
+        members = int(inside.sum())
+        mine = inside[left] & inside[right]
+        errors = inside[false_left] & inside[false_right]
+        bootstrap = _bootstrap(members, seed, replicates)
+        rows.append(
+            _group(
+                name,
+                members,
+                (number[left[mine]], number[right[mine]], mated[mine], counts[mine]),
+                (number[false_left[errors]], number[false_right[errors]]),
+                number[missed_person[inside[missed_person]]],
+                threshold,
+                bootstrap,
+            )
+        )
+    across = (code[left] != code[right]) & ~mated
+    if across.any():
+        errors = code[false_left] != code[false_right]
+        figure = _figure("fmr", int(errors.sum()), int(counts[across].sum()), threshold, None)
+        rows.append(GroupRates(ACROSS, len(scored.people), figure, None))
+    return with_ratios(rows)
+
+
+def by_pairs(
+    scored: Scored,
+    kept: Tails,
+    threshold: float,
+    groups: Sequence[str],
+    mated: NDArray[np.bool_],
+    *,
+    seed: int,
+    replicates: int,
+) -> list[GroupRates]:
+    """Return the rates of each group of listed comparisons, `groups` and `mated` [P], at `threshold`."""
+    if len(groups) != mated.size:
+        raise BadInput(f"{len(groups)} groups do not fit {mated.size} comparisons")
+    names, code = np.unique(np.array([g.strip() for g in groups]), return_inverse=True)
+    false, missed = kept.false(threshold), kept.missed(threshold)
+    rows = []
+    for k, name in enumerate(names.tolist()):
+        here = np.flatnonzero(code == k)
+        mine_false, mine_missed = false[code[false] == k], missed[code[missed] == k]
+        if not scored.people:
+            empty = np.empty(0, np.int64)
+            nobody: Ints = np.zeros(here.size, np.int64)
+            rates = _group(
+                name if name else UNKNOWN,
+                0,
+                (nobody, nobody, mated[here], np.ones(here.size)),
+                (np.zeros(mine_false.size, np.int64), empty),
+                np.zeros(mine_missed.size, np.int64),
+                threshold,
+                None,
+            )
+        else:
+            left, right = scored.persons(here)
+            members, number = np.unique(np.concatenate([left, right]), return_inverse=True)
+            first, second = np.split(number, 2)
+            false_people = [np.searchsorted(members, side) for side in scored.persons(mine_false)]
+            rates = _group(
+                name if name else UNKNOWN,
+                members.size,
+                (first, second, mated[here], np.ones(here.size)),
+                (false_people[0], false_people[1]),
+                np.searchsorted(members, scored.persons(mine_missed)[0]),
+                threshold,
+                _bootstrap(members.size, seed, replicates),
+            )
+        rows.append(rates)
+    return with_ratios(rows)
+
+
+def with_ratios(rows: Sequence[GroupRates]) -> list[GroupRates]:
+    """Return the groups with the ratio of each rate to the lowest one."""
+    made = []
+    lowest = {
+        name: min(
+            (getattr(r, name).value for r in rows if getattr(r, name) and r.group != ACROSS), default=0.0
+        )
+        for name in ("fmr", "fnmr")
+    }
+    for row in rows:
+        ratios = [
+            None if figure is None or not low or row.group == ACROSS else figure.value / low
+            for figure, low in ((row.fmr, lowest["fmr"]), (row.fnmr, lowest["fnmr"]))
+        ]
+        made.append(GroupRates(row.group, row.people, row.fmr, row.fnmr, ratios[0], ratios[1]))
+    return made
+
+
+def worst_ratio(rows: Sequence[GroupRates], name: str) -> tuple[str, str, float] | None:
+    """Return (worst group, best group, ratio) of `fmr` or `fnmr`; None below two groups or when the best has none.
+
+    The bounds tell whether it can be chance: see the groups' intervals.
+    """
+    if name not in ("fmr", "fnmr"):
+        raise UsageError(f"groups have no '{name}'")
+    known = [(getattr(r, name).value, r.group) for r in rows if r.group != ACROSS and getattr(r, name)]
+    if len(known) < 2 or min(known)[0] == 0:
+        return None
+    best, worst = min(known), max(known)
+    return worst[1], best[1], worst[0] / best[0]
+
+
+def _couples(scored: Scored) -> tuple[Ints, Ints, NDArray[np.bool_], NDArray[np.float64]]:
+    """Return the couples of people who are compared: (left, right, mated, how often)."""
+    size = len(scored.people)
+    keys = [np.empty(0, np.int64)]
+    counts = [np.empty(0, np.int64)]
+    for block in scored.blocks():
+        left, right = scored.persons(block.position(np.arange(block.mated.size)))
+        low, high = np.minimum(left, right).astype(np.int64), np.maximum(left, right)
+        found, number = np.unique(low * size + high, return_counts=True)
+        keys.append(found)
+        counts.append(number)
+    merged, where = np.unique(np.concatenate(keys), return_inverse=True)
+    left, right = np.divmod(merged, size)
+    return left, right, left == right, np.bincount(where, np.concatenate(counts)).astype(np.float64)
+
+
+def _bootstrap(people: int, seed: int, replicates: int) -> IdentityBootstrap | None:
+    return IdentityBootstrap(people, replicates=replicates, seed=seed) if people > 1 else None
+
+
+def _group(
+    name: str,
+    people: int,
+    couples: tuple[Ints, Ints, NDArray[np.bool_], NDArray[np.float64]],
+    false: tuple[Ints, Ints],
+    missed: Ints,
+    threshold: float,
+    bootstrap: IdentityBootstrap | None,
+) -> GroupRates:
+    left, right, mated, counts = couples
+    n_nonmated, n_mated = int(counts[~mated].sum()), int(counts[mated].sum())
+    fmr = fnmr = None
+    if n_nonmated:
+        drawn = None
+        if bootstrap is not None:
+            repeat = counts[~mated].astype(np.int64)
+            design = NonmatedDesign.listed(
+                bootstrap, np.repeat(left[~mated], repeat), np.repeat(right[~mated], repeat)
+            )
+            drawn = design.replicates(*false)
+        fmr = _figure("fmr", false[0].size, n_nonmated, threshold, drawn)
+    if n_mated:
+        drawn = None
+        if bootstrap is not None:
+            persons = np.repeat(left[mated], counts[mated].astype(np.int64))
+            drawn = MatedDesign(bootstrap, persons).replicates(missed)
+        fnmr = _figure("fnmr", missed.size, n_mated, threshold, drawn)
+    return GroupRates(name, people, fmr, fnmr)
+
+
+def _figure(
+    name: str, errors: int, trials: int, threshold: float, drawn: NDArray[np.float64] | None
+) -> Figure:
+    exact = clopper_pearson(errors, trials)
+    return Figure(
+        task=VERIFICATION,
+        name=name,
+        at="threshold",
+        value=errors / trials,
+        interval=exact if drawn is None else rate_interval(drawn, errors, trials),
+        binomial=exact,
+        errors=errors,
+        trials=trials,
+        threshold=threshold,
+    )
