@@ -127,6 +127,11 @@ def _cannot_write(path: Path, error: OSError) -> UsageError:
     return UsageError(f"cannot be written ({(error.strerror or str(error)).lower()})", path=path)
 
 
+def show(text: str) -> None:
+    """Print a picture made of characters, or an empty line, between the tables of a terminal."""
+    print(text)
+
+
 def choose_format(form: str, path: Path | None) -> str:
     """Return the format in force: `auto` is the ending of `path`, a table on a terminal, JSON Lines in a pipe."""
     if form not in FORMATS:
