@@ -155,7 +155,7 @@ def _embed_photos(
     sources: list[str], embedder: Embedder, notes: Notes, form: str, output: Path | None
 ) -> int:
     from facecli.embedder import Embedded
-    from facecli.output import Output
+    from facecli.output import Output, choose_format
     from facecli.records import embed_record, failed_record
     from facecli.sources import embedded, photos_from
     from facecli.templates_file import NpyOutput
@@ -173,6 +173,8 @@ def _embed_photos(
             )
     npy = output is not None and output.suffix == ".npy"
     columns = ["path", "face", "n_faces", "box", "probability", "embedder_id", "error"]
+    if choose_format(form, output) in ("csv", "tsv"):
+        columns.insert(-1, "embedding")
     sink: Output | NpyOutput
     if npy and output is not None:
         sink = NpyOutput(output, embedder.dim)
@@ -187,7 +189,8 @@ def _embed_photos(
             else:
                 failed += 1
                 sink.emit(failed_record(path, found))
-                notes.warn(str(found))
+                if sink.form != "table" or output is not None:
+                    notes.warn(str(found))
             tell(done, total)
     if npy:
         notes.say(f"{sink.count} templates of {embedder.dim} numbers in {output}, their table beside it")  # type: ignore[union-attr]
