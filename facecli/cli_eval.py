@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from facecli import config
+from facecli.cli_eval_data import Named, other_system
 from facecli.commands import INPUT_ERROR
 from facecli.errors import UsageError
 from facecli.options import (
@@ -32,19 +31,11 @@ from facecli.options import (
     Weights,
     open_embedder,
     open_rule,
-    read_pairs,
 )
 
 if TYPE_CHECKING:
-    from facecli.calibration import Calibration
-    from facecli.compare import System
     from facecli.embedder import Embedder
-    from facecli.eval_data import EvalData
     from facecli.evaluation import Evaluation
-    from facecli.output import Notes
-
-Opener = Callable[[str], "Embedder"]
-"""Opens a model with the other options as they were given."""
 
 
 def evaluate(
@@ -145,6 +136,7 @@ def evaluate(
 
         facecli eval --gallery enrolled --probes visits.npy -o today.jsonl
     """
+    from facecli.compare import ENDINGS, read_result
     from facecli.errors import NoCalibration
     from facecli.eval_data import seen_before, training_marks
     from facecli.evaluation import run
@@ -152,7 +144,8 @@ def evaluate(
 
     folders: Folders = context.obj
     notes = Notes(quiet)
-    _check(pairs, lfw, db, gallery, probes, scores, every, root, templates, faces, face)
+    named = Named(pairs, lfw, db, gallery, probes, scores, templates, every, root)
+    named.check(faces, face)
     pictures = _pictures(plot if plot is not None else [])
     for kind, path in pictures:
         searched, compared = db is not None or gallery is not None, gallery is None
@@ -168,25 +161,14 @@ def evaluate(
     def opened(name: str, own: Path | None = None) -> Embedder:
         return open_embedder(folders, notes, name, own, device, faces, face, min_face, aligned)
 
-    data, embedder, again = _data(
-        pairs,
-        lfw,
-        db,
-        gallery,
-        probes,
-        scores,
-        every,
-        root,
-        templates,
-        folders,
-        notes,
-        opened,
-        model,
-        weights,
-    )
-    in_force: Calibration | None = None
-    embedder_id = "scores"
-    if embedder is not None:
+    data, embedder_id, in_force, make = named.from_scores(), "scores", None, None
+    if data is not None and (fmr is not None or calibration is not None):
+        raise UsageError("--scores have no embedder, so no calibration", hint="set --threshold")
+    # What is wrong with the request comes out before anything is embedded.
+    saved = read_result(compare) if compare is not None and compare.endswith(ENDINGS) else None
+    if data is None:
+        make = named.maker(folders, notes, group_by, subjects)
+        embedder = opened(model, weights)
         embedder_id = embedder.id
         try:
             rule = open_rule(folders, embedder, threshold, fmr, calibration, config.DEFAULT_PRIOR)
@@ -196,11 +178,10 @@ def evaluate(
             if fmr is not None or calibration is not None:
                 raise
             notes.say(f"{error.what}: figures at fixed rates only")
-    elif fmr is not None or calibration is not None:
-        raise UsageError("--scores have no embedder, so no calibration", hint="set --threshold")
-    other = None
-    if compare is not None:
-        other = _other(compare, again, opened, folders, seed, notes)
+        data = make(embedder)
+    other = saved
+    if compare is not None and other is None:
+        other = other_system(make, opened(compare), folders, seed, notes)
     for wrong in data.errors:
         notes.warn(str(wrong))
     with notes.progress("evaluating") as tell:
@@ -261,87 +242,6 @@ def _draw(found: Evaluation) -> None:
             show(drawn + "\n")
 
 
-def _data(
-    pairs: str | None,
-    lfw: Path | None,
-    db: Path | None,
-    gallery: Path | None,
-    probes: Path | None,
-    scores: str | None,
-    every: bool,
-    root: Path | None,
-    templates: Path | None,
-    folders: Folders,
-    notes: Notes,
-    opened: Callable[..., Embedder],
-    model: str,
-    weights: Path | None,
-) -> tuple[EvalData, Embedder | None, Callable[[Embedder], EvalData] | None]:
-    """Return the data, their embedder, and what makes the same data with another one."""
-    from facecli import eval_data
-    from facecli.evidence import rehearsal
-    from facecli.scores import parse_scores, read_scores
-
-    if scores is not None:
-        table = (
-            parse_scores(sys.stdin.buffer.read(), source="stdin") if scores == "-" else read_scores(scores)
-        )
-        return eval_data.from_scores(table), None, None
-    listed = None
-    if lfw is not None:
-        listed = read_pairs(str(eval_data.check_folder(lfw)), root)
-    elif pairs is not None:
-        listed = read_pairs(pairs, root)
-    if listed is not None:
-        # What is wrong with the list comes out before anything is embedded.
-        rehearsal(listed, every=every)
-
-    def make(embedder: Embedder) -> EvalData:
-        with notes.progress("embedding") as tell:
-            if listed is not None:
-                return eval_data.from_pairs(embedder, listed, every=every, templates=templates, progress=tell)
-
-            def people(source: Path) -> tuple[eval_data.Samples, Path | None]:
-                return eval_data.people_from(
-                    source, embedder, cache_dir=folders.cache, progress=tell, notify=notes.say
-                )
-
-            if db is not None:
-                return eval_data.from_database(*people(db))
-            if gallery is None or probes is None:
-                raise UsageError("--gallery and --probes go together")
-            return eval_data.from_gallery(people(gallery)[0], people(probes)[0])
-
-    embedder = opened(model, weights)
-    return make(embedder), embedder, make
-
-
-def _other(
-    compare: str,
-    again: Callable[[Embedder], EvalData] | None,
-    opened: Opener,
-    folders: Folders,
-    seed: int,
-    notes: Notes,
-) -> System:
-    from facecli.compare import read_result
-    from facecli.errors import NoCalibration
-    from facecli.evaluation import run
-
-    if compare.endswith((".jsonl", ".ndjson")):
-        return read_result(compare)
-    if again is None:
-        raise UsageError("--scores are compared with a saved result", hint="save one with -o other.jsonl")
-    embedder = opened(compare)
-    threshold = None
-    try:
-        threshold = open_rule(folders, embedder, None, None, None, config.DEFAULT_PRIOR).threshold
-    except NoCalibration as error:
-        notes.say(f"{error.what}: compared at fixed rates only")
-    # Its own intervals are not wanted, only its errors.
-    return run(again(embedder), embedder_id=embedder.id, threshold=threshold, seed=seed, replicates=2).system
-
-
 def _pictures(asked: list[str]) -> list[tuple[str, Path]]:
     """Return (kind, file) of each picture: `det.png`, or `det=any/name.svg`."""
     from facecli.plots import ENDINGS, KINDS
@@ -359,45 +259,3 @@ def _pictures(asked: list[str]) -> list[tuple[str, Path]]:
             raise UsageError("is no picture", path=path, hint=f"use one of {', '.join(ENDINGS)}")
         found.append((kind, path))
     return found
-
-
-def _check(
-    pairs: str | None,
-    lfw: Path | None,
-    db: Path | None,
-    gallery: Path | None,
-    probes: Path | None,
-    scores: str | None,
-    every: bool,
-    root: Path | None,
-    templates: Path | None,
-    faces: str,
-    face: int | None,
-) -> None:
-    """Raise `UsageError` unless the options name exactly one set of data."""
-    searched = gallery is not None or probes is not None
-    given = [
-        name
-        for name, value in (("--pairs", pairs), ("--lfw", lfw), ("--db", db), ("--scores", scores))
-        if value is not None
-    ]
-    given += ["--gallery"] if searched else []
-    if len(given) != 1:
-        what = "nothing to evaluate" if not given else f"{' and '.join(given)} each name the data"
-        raise UsageError(what, hint="give one of --pairs, --lfw, --db, --gallery with --probes, --scores")
-    if searched and (gallery is None or probes is None):
-        raise UsageError("--gallery and --probes go together")
-    if every and pairs is None and lfw is None:
-        raise UsageError("--cross goes with --pairs")
-    if root is not None and pairs is None and lfw is None:
-        raise UsageError("--root goes with --pairs")
-    if templates is not None and pairs is None and lfw is None:
-        raise UsageError("--templates goes with --pairs", hint="elsewhere name the file itself: --db x.npy")
-    if faces == "all":
-        raise UsageError(
-            "eval takes one face a photo", hint="use --faces largest, center or one, or --face INDEX"
-        )
-    if db is not None and (faces != "largest" or face is not None):
-        raise UsageError(
-            "a database enrols the largest face of each photo", hint="leave --faces and --face out"
-        )

@@ -28,6 +28,9 @@ from facecli.figures import (
 from facecli.intervals import Interval, mcnemar, rule_of_three
 from facecli.table import read_bytes
 
+ENDINGS = (".jsonl", ".ndjson")
+"""Of saved results."""
+
 
 @dataclass(frozen=True, eq=False)
 class System:

@@ -5,7 +5,7 @@ The data do not depend on the system but for the templates, so that another syst
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,8 +39,9 @@ class EvalData:
     """One system's view of the data.
 
     `scored` is None where only searches are made; `gallery` and `probes` None where none are, the same object
-    for a database that is searched with its own samples. `pictures` opens a sample by name for the report.
-    `columns` are the pairs' further columns, `errors` the rows left out, `remarks` doubts in whole sentences.
+    for a database that is searched with its own samples. Samples lie in `root`, None where there are no photos
+    to show. `columns` are the pairs' further columns, `errors` the rows left out, `remarks` doubts in whole
+    sentences.
     """
 
     protocol: str
@@ -73,10 +74,6 @@ class EvalData:
     def wrong_input(self) -> bool:
         """Whether something asked for was not there, rather than without a usable face."""
         return bool(self.errors) or any(f.code not in (NoFace.code, SeveralFaces.code) for f in self.failures)
-
-
-Source = Callable[[Embedder | None], EvalData]
-"""Makes the data with the templates of an embedder."""
 
 
 def from_pairs(
@@ -302,7 +299,17 @@ def _shared_between_folds(pairs: PairSet, fold: Ints) -> list[str]:
     return [f"{several:,} people are in more than one fold: the threshold of a fold has seen them"]
 
 
-def check_folder(path: Path) -> Path:
+def check_column(column: str, there: Iterable[str]) -> None:
+    """Raise `UsageError` unless `column` is among the further columns of the pairs."""
+    if column not in there:
+        names = ", ".join(f"'{name}'" for name in there)
+        raise UsageError(
+            f"the pairs have no column '{column}'" + (f" among {names}" if names else ""),
+            hint="name one, or give a csv of subject and that column with --subjects",
+        )
+
+
+def lfw_pairs(path: Path) -> Path:
     """Return the `pairs.txt` of a folder in LFW's layout; raises `UsageError` without one."""
     pairs = path / "pairs.txt"
     if not pairs.is_file():

@@ -12,7 +12,7 @@ from facecli import __version__
 from facecli.bootstrap import REPLICATES
 from facecli.compare import Difference, System, compare
 from facecli.errors import UsageError
-from facecli.eval_data import EvalData
+from facecli.eval_data import EvalData, check_column
 from facecli.evaluate import TARGETS, Verification, evaluate, resampling_of
 from facecli.evaluate_search import (
     Identification,
@@ -174,12 +174,9 @@ def _groups(
     if file is not None:
         group_of = read_groups(file, column)
         return by_people(found.scored, found.tails, found.shared, group_of, seed=seed, replicates=replicates)
-    if column not in data.columns or not isinstance(found.scored, ListedScores):
-        there = ", ".join(f"'{name}'" for name in data.columns)
-        raise UsageError(
-            f"the pairs have no column '{column}'" + (f" among {there}" if there else ""),
-            hint="name one, or give a csv of subject and that column with --subjects",
-        )
+    check_column(column, data.columns)
+    if not isinstance(found.scored, ListedScores):
+        raise UsageError("only listed pairs have columns", hint="group people with --subjects")
     mated = found.scored.comparisons.mated
     return by_pairs(
         found.scored,
