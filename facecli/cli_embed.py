@@ -74,9 +74,8 @@ def embed(
     folders: Folders = context.obj
     notes = Notes(quiet)
     if (db is None) == (not sources):
-        raise UsageError(
-            "nothing to embed" if db is None else "--db takes no photos", hint="give photos or --db, not both"
-        )
+        what = "nothing to embed" if db is None else "--db embeds the photos of the database"
+        raise UsageError(what, hint="give photos, or a database with --db")
     embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
     if db is not None and output is not None and output.suffix == ".npy":
         raise UsageError("a database keeps its own templates", hint="leave out --output, or give photos")
