@@ -97,7 +97,9 @@ def verify(
     folders: Folders = context.obj
     embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
     rule = open_rule(folders, embedder, threshold, fmr, calibration, prior)
-    with Output(library.COLUMNS, form=form, path=output, flatten=library.flatten) as sink:
+    with Output(
+        library.COLUMNS, form=form, path=output, flatten=library.flatten, upright=pairs is None
+    ) as sink:
         if pairs is not None:
             code = _compare_pairs(embedder, rule, read_pairs(pairs, root), sink, notes)
         else:

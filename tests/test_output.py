@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from facecli import output
 from facecli.errors import NoFace, UsageError, one_line
 from facecli.output import FORMATS, Notes, Output, choose_format, error_record, error_text
 
@@ -184,12 +185,13 @@ def test_notes_go_to_stderr_and_quiet_keeps_warnings(capsys):
         assert found.err == ("" if quiet else "facecli: said\n") + "facecli: warning: two\\nlines\n"
 
 
-def shown_on_a_terminal(monkeypatch, work):
+def shown_on_a_terminal(monkeypatch, work, patience=0.0):
     """Return what `work` writes to stderr where that is a terminal."""
     ours, theirs = pty.openpty()
     with open(theirs, "w", encoding="utf-8", closefd=False) as stream:
         monkeypatch.setattr(sys, "stderr", stream)
         monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr(output, "PATIENCE_SECONDS", patience)
         work()
         stream.flush()
     monkeypatch.undo()
@@ -227,3 +229,11 @@ def test_progress_without_a_total_and_without_anything_to_do(monkeypatch):
 
     assert "7/?" in shown_on_a_terminal(monkeypatch, unknown)
     assert shown_on_a_terminal(monkeypatch, nothing) == ""
+
+
+def test_work_that_is_done_at_once_shows_no_progress(monkeypatch):
+    def quick():
+        with Notes().progress("embedding") as tell:
+            tell(7, 7)
+
+    assert shown_on_a_terminal(monkeypatch, quick, patience=1.0) == ""
