@@ -213,7 +213,7 @@ class Notes:
                     return
                 bar = _bar(size)
                 bar.start()
-                bar.add_task(what, rate="")
+                bar.add_task(what, total=None, rate="")
             speed = done / (time.monotonic() - began)
             bar.update(0, completed=done, total=total, rate=f"{speed:.1f}/s")
 
