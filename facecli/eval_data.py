@@ -188,22 +188,33 @@ def seen_before(data: EvalData, calibration: Calibration | None, training: dict[
         "images": set(marks(c for part in data.parts for c in part.digests if c)),
         "people": set(marks(s for part in data.parts for s in part.subjects if s)),
     }
-    theirs = {"training": {"images": training["image_marks"], "people": training["subject_marks"]}}
+    flattered = "the rates are too good to be true for new people"
+    theirs = [("training data", training["image_marks"], training["subject_marks"], flattered)]
     if calibration is not None:
-        behind = [p for p in (calibration.chosen_on, calibration.reported_on) if p is not None]
-        theirs["calibration"] = {
-            "images": {mark for p in behind for mark in p.image_marks},
-            "people": {mark for p in behind for mark in p.subject_marks},
-        }
+        chosen, reported = calibration.chosen_on, calibration.reported_on
+        theirs.append(
+            ("data the thresholds were chosen on", {*chosen.image_marks}, {*chosen.subject_marks}, flattered)
+        )
+        if reported is not None:
+            repeated = "this repeats them and is no new evidence"
+            theirs.append(
+                (
+                    "data the calibration reports its rates from",
+                    {*reported.image_marks},
+                    {*reported.subject_marks},
+                    repeated,
+                )
+            )
     found = []
-    for where, marked in theirs.items():
-        for kind, known in mine.items():
-            again = len(known & marked[kind])
+    for where, their_images, their_people, moral in theirs:
+        for kind, known, marked, how in (
+            ("images", mine["images"], their_images, "by their bytes"),
+            ("people", mine["people"], their_people, "by name"),
+        ):
+            again = len(known & marked)
             if again:
-                how = "by their bytes" if kind == "images" else "by name"
                 found.append(
-                    f"{again:,} of {len(known):,} {kind} were in the {where} data already ({how}):"
-                    " the rates are too good to be true for new people"
+                    f"{again:,} of {len(known):,} {kind} were in the {where} already ({how}): {moral}"
                 )
     return found
 

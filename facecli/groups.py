@@ -18,7 +18,7 @@ from facecli.bootstrap import IdentityBootstrap, MatedDesign, NonmatedDesign, ra
 from facecli.errors import BadInput, UsageError
 from facecli.figures import VERIFICATION, Figure
 from facecli.intervals import clopper_pearson
-from facecli.scored import Ints, Scored, Tails
+from facecli.scored import Ints, Part, Scored, Tails
 from facecli.table import parse_table, read_bytes
 
 ACROSS = "(across groups)"
@@ -79,33 +79,33 @@ def by_people(
         raise BadInput(f"no subject is in a group, such as '{scored.people[0]}'", hint="names must be equal")
     groups = [group_of.get(name, UNKNOWN) for name in scored.people]
     names, code = np.unique(np.array(groups), return_inverse=True)
-    left, right, mated, counts = _couples(scored)
     false, missed = kept.false(threshold), kept.missed(threshold)
     false_left, false_right = scored.persons(false)
     missed_person = scored.persons(missed)[0]
     rows = []
+    n_within = 0
     for k, name in enumerate(names.tolist()):
         inside = code == k
         number = np.cumsum(inside) - 1
-        members = int(inside.sum())
-        mine = inside[left] & inside[right]
         errors = inside[false_left] & inside[false_right]
-        bootstrap = _bootstrap(members, seed, replicates)
+        part = scored.among(inside)
+        n_within += part.n_nonmated
         rows.append(
             _group(
                 name,
-                members,
-                (number[left[mine]], number[right[mine]], mated[mine], counts[mine]),
+                int(inside.sum()),
+                part,
                 (number[false_left[errors]], number[false_right[errors]]),
                 number[missed_person[inside[missed_person]]],
                 threshold,
-                bootstrap,
+                seed,
+                replicates,
             )
         )
-    across = (code[left] != code[right]) & ~mated
-    if across.any():
+    n_across = scored.n_nonmated - n_within
+    if n_across:
         errors = code[false_left] != code[false_right]
-        figure = _figure("fmr", int(errors.sum()), int(counts[across].sum()), threshold, None)
+        figure = _figure("fmr", int(errors.sum()), n_across, threshold, None)
         rows.append(GroupRates(ACROSS, len(scored.people), figure, None))
     return with_ratios(rows)
 
@@ -129,33 +129,28 @@ def by_pairs(
     for k, name in enumerate(names.tolist()):
         here = np.flatnonzero(code == k)
         mine_false, mine_missed = false[code[false] == k], missed[code[missed] == k]
-        if not scored.people:
-            empty = np.empty(0, np.int64)
-            nobody: Ints = np.zeros(here.size, np.int64)
-            rates = _group(
-                name if name else UNKNOWN,
-                0,
-                (nobody, nobody, mated[here], np.ones(here.size)),
-                (np.zeros(mine_false.size, np.int64), empty),
-                np.zeros(mine_missed.size, np.int64),
-                threshold,
-                None,
-            )
-        else:
-            left, right = scored.persons(here)
-            members, number = np.unique(np.concatenate([left, right]), return_inverse=True)
-            first, second = np.split(number, 2)
+        # Who is who: one person, who has no spread, where nobody knows.
+        members, left, right = np.zeros(1), np.zeros(here.size, np.int64), np.zeros(here.size, np.int64)
+        false_people = [np.zeros(mine_false.size, np.int64)] * 2
+        missed_people: Ints = np.zeros(mine_missed.size, np.int64)
+        if scored.people:
+            sides = scored.persons(here)
+            members, number = np.unique(np.concatenate(sides), return_inverse=True)
+            left, right = np.split(number, 2)
             false_people = [np.searchsorted(members, side) for side in scored.persons(mine_false)]
-            rates = _group(
+            missed_people = np.searchsorted(members, scored.persons(mine_missed)[0])
+        rows.append(
+            _group(
                 name if name else UNKNOWN,
-                members.size,
-                (first, second, mated[here], np.ones(here.size)),
+                members.size if scored.people else 0,
+                _part(left, right, mated[here]),
                 (false_people[0], false_people[1]),
-                np.searchsorted(members, scored.persons(mine_missed)[0]),
+                missed_people,
                 threshold,
-                _bootstrap(members.size, seed, replicates),
+                seed,
+                replicates,
             )
-        rows.append(rates)
+        )
     return with_ratios(rows)
 
 
@@ -191,53 +186,29 @@ def worst_ratio(rows: Sequence[GroupRates], name: str) -> tuple[str, str, float]
     return worst[1], best[1], worst[0] / best[0]
 
 
-def _couples(scored: Scored) -> tuple[Ints, Ints, NDArray[np.bool_], NDArray[np.float64]]:
-    """Return the couples of people who are compared: (left, right, mated, how often)."""
-    size = len(scored.people)
-    keys = [np.empty(0, np.int64)]
-    counts = [np.empty(0, np.int64)]
-    for block in scored.blocks():
-        left, right = scored.persons(block.position(np.arange(block.mated.size)))
-        low, high = np.minimum(left, right).astype(np.int64), np.maximum(left, right)
-        found, number = np.unique(low * size + high, return_counts=True)
-        keys.append(found)
-        counts.append(number)
-    merged, where = np.unique(np.concatenate(keys), return_inverse=True)
-    left, right = np.divmod(merged, size)
-    return left, right, left == right, np.bincount(where, np.concatenate(counts)).astype(np.float64)
-
-
-def _bootstrap(people: int, seed: int, replicates: int) -> IdentityBootstrap | None:
-    return IdentityBootstrap(people, replicates=replicates, seed=seed) if people > 1 else None
+def _part(left: Ints, right: Ints, mated: NDArray[np.bool_]) -> Part:
+    first, second = left[~mated], right[~mated]
+    return Part(first.size, left[mated], lambda bootstrap: NonmatedDesign.listed(bootstrap, first, second))
 
 
 def _group(
     name: str,
     people: int,
-    couples: tuple[Ints, Ints, NDArray[np.bool_], NDArray[np.float64]],
+    part: Part,
     false: tuple[Ints, Ints],
     missed: Ints,
     threshold: float,
-    bootstrap: IdentityBootstrap | None,
+    seed: int,
+    replicates: int,
 ) -> GroupRates:
-    left, right, mated, counts = couples
-    n_nonmated, n_mated = int(counts[~mated].sum()), int(counts[mated].sum())
+    bootstrap = IdentityBootstrap(people, replicates=replicates, seed=seed) if people > 1 else None
     fmr = fnmr = None
-    if n_nonmated:
-        drawn = None
-        if bootstrap is not None:
-            repeat = counts[~mated].astype(np.int64)
-            design = NonmatedDesign.listed(
-                bootstrap, np.repeat(left[~mated], repeat), np.repeat(right[~mated], repeat)
-            )
-            drawn = design.replicates(*false)
-        fmr = _figure("fmr", false[0].size, n_nonmated, threshold, drawn)
-    if n_mated:
-        drawn = None
-        if bootstrap is not None:
-            persons = np.repeat(left[mated], counts[mated].astype(np.int64))
-            drawn = MatedDesign(bootstrap, persons).replicates(missed)
-        fnmr = _figure("fnmr", missed.size, n_mated, threshold, drawn)
+    if part.n_nonmated:
+        drawn = None if bootstrap is None else part.design(bootstrap).replicates(*false)
+        fmr = _figure("fmr", false[0].size, part.n_nonmated, threshold, drawn)
+    if part.mated.size:
+        drawn = None if bootstrap is None else MatedDesign(bootstrap, part.mated).replicates(missed)
+        fnmr = _figure("fnmr", missed.size, part.mated.size, threshold, drawn)
     return GroupRates(name, people, fmr, fnmr)
 
 

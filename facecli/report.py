@@ -60,6 +60,8 @@ figcaption{color:var(--soft);font-size:.88rem;margin-top:4px}
 .faces{display:grid;grid-template-columns:1fr 1fr;gap:6px;margin-bottom:6px}
 .faces img,.gone{width:100%;aspect-ratio:1;object-fit:contain;background:var(--panel);border-radius:4px}
 .gone{display:flex;align-items:center;justify-content:center;color:var(--soft);padding:6px;text-align:center}
+.faces.one{grid-template-columns:1fr}
+.pairs.people{grid-template-columns:repeat(auto-fill,minmax(130px,1fr));margin-top:14px}
 .score{font-size:1rem;font-weight:600}
 .tag{color:var(--bad);font-weight:600}
 @media(max-width:600px){main{padding:14px 12px 40px}h1{font-size:1.35rem}th,td{padding:5px 8px}}
@@ -104,6 +106,8 @@ def html(found: Evaluation) -> str:
         parts.append(_table(columns, rows))
         if title == "Figures":
             parts.append(_plots(found))
+        elif title == "People with most errors":
+            parts.append(_people(found))
     body = "\n".join(parts)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -248,6 +252,26 @@ def _pair(found: Evaluation, pair: WorstPair) -> str:
         f'<div class="pair{" error" if pair.error else ""}">{faces}'
         f'<span class="score">{pair.similarity:.4f}</span> {tag}<br>{escape(names[0])}<br>{escape(names[1])}</div>'
     )
+
+
+def _people(found: Evaluation) -> str:
+    """Return a picture of each of the people with most errors, those of the table and the rest."""
+    samples = found.data.samples
+    if samples is None or found.data.root is None:
+        return ""
+    cards = []
+    for person in found.people:
+        name = next(
+            path
+            for path, subject in zip(samples.paths, samples.subjects, strict=True)
+            if subject == person.subject
+        )
+        cards.append(
+            f'<div class="pair"><div class="faces one">{_picture(found, name)}</div>'
+            f"<b>{escape(printable(person.subject))}</b><br>"
+            f"{person.false_matches:,} false matches, {person.misses:,} misses</div>"
+        )
+    return f'<div class="pairs people">{"".join(cards)}</div>'
 
 
 def _picture(found: Evaluation, name: str) -> str:

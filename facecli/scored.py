@@ -40,6 +40,15 @@ class Block(NamedTuple):
     """Returns the positions of comparisons counted from the beginning of the block."""
 
 
+class Part(NamedTuple):
+    """The comparisons among some of the people, who are numbered anew from 0."""
+
+    n_nonmated: int
+    mated: Ints
+    """The person of every mated comparison."""
+    design: Callable[[IdentityBootstrap], NonmatedDesign]
+
+
 class Scored(Protocol):
     """The comparisons of one evaluation."""
 
@@ -77,6 +86,10 @@ class Scored(Protocol):
 
     def nonmated_counts(self) -> Ints:
         """Return how many non-mated comparisons each person is in."""
+        ...
+
+    def among(self, inside: NDArray[np.bool_]) -> Part:
+        """Return the comparisons of the people `inside` bool [S] with one another."""
         ...
 
 
@@ -127,6 +140,19 @@ class ListedScores:
         """Return how many non-mated comparisons each person is in."""
         both = [side[~self.comparisons.mated] for side in self.comparisons.known()]
         return np.bincount(np.concatenate(both), minlength=len(self.people))
+
+    def among(self, inside: NDArray[np.bool_]) -> Part:
+        """Return the comparisons of the people `inside` bool [S] with one another."""
+        left, right = self.comparisons.known()
+        number = np.cumsum(inside) - 1
+        here = inside[left] & inside[right]
+        nonmated, mated = here & ~self.comparisons.mated, here & self.comparisons.mated
+        first, second = number[left[nonmated]], number[right[nonmated]]
+        return Part(
+            int(np.count_nonzero(nonmated)),
+            number[left[mated]],
+            lambda bootstrap: NonmatedDesign.listed(bootstrap, first, second),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +215,16 @@ class CrossScores:
     def nonmated_counts(self) -> Ints:
         """Return how many non-mated comparisons each person is in."""
         return self._images * (len(self.labels) - self._images)
+
+    def among(self, inside: NDArray[np.bool_]) -> Part:
+        """Return the comparisons of the people `inside` bool [S] with one another."""
+        images = self._images[inside]
+        total = int(images.sum())
+        return Part(
+            (total * total - int(np.sum(images * images))) // 2,
+            np.repeat(np.arange(images.size), images * (images - 1) // 2),
+            lambda bootstrap: NonmatedDesign.cross(bootstrap, images),
+        )
 
 
 def listed_scores(samples: Samples, pairs: PairSet) -> ListedScores:
