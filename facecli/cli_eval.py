@@ -130,7 +130,7 @@ def evaluate(
 
         facecli eval --pairs test.csv --cross --group-by region --subjects people.csv
 
-        facecli eval --lfw lfw/ --plot roc.svg
+        facecli eval --lfw lfw/ --faces center --plot roc.svg
 
         facecli eval --db people --compare vggface2 --report report/
 

@@ -95,7 +95,7 @@ def error_records(headlines: Iterable[Headline]) -> list[dict[str, Any]]:
             "value": h.figure.value,
             "errors": h.figure.errors,
             "trials": h.figure.trials,
-            "threshold": h.figure.threshold,
+            "threshold": finite(h.figure.threshold),
             "weights": list(h.weights),
             "sign": h.sign,
             "false": h.false.tolist(),
@@ -135,6 +135,11 @@ def read_result(path: str | Path) -> System:
             hint="save one with: facecli eval ... -o result.jsonl",
         )
     return System(signature["embedder_id"], signature["data_digest"], tuple(headlines))
+
+
+def finite(value: float | None) -> float | None:
+    """Return `value`, or None for an infinite threshold, which JSON cannot write."""
+    return value if value is not None and np.isfinite(value) else None
 
 
 def _key(headline: Headline) -> tuple[str, str, str]:

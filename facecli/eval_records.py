@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from facecli.compare import error_records
+from facecli.compare import error_records, finite
 from facecli.errors import printable
 from facecli.evaluation import Evaluation
 from facecli.figures import IDENTIFICATION, VERIFICATION, Figure
@@ -47,7 +47,7 @@ TITLES = {
 }
 CURVE_POINTS = 200
 SHOWN = 5
-"""Rows of the worst pairs of a kind, people and failures that a terminal gets."""
+"""Rows of the worst pairs of a kind, people and failures that a terminal gets; the other formats have them all."""
 
 
 def records(found: Evaluation, *, saved: bool = False) -> Iterator[Record]:
@@ -122,20 +122,21 @@ def flat(record: Record) -> list[Record]:
     return [row]
 
 
-def tables(found: Evaluation) -> Iterator[tuple[str, list[str], list[Record]]]:
-    """Yield (title, columns, rows) of each table that a terminal gets."""
+def tables(found: Evaluation, *, most: int = SHOWN) -> Iterator[tuple[str, list[str], list[Record]]]:
+    """Yield (title, columns, rows) of each table, `most` rows of the long ones; a title says what is left out."""
     by_kind: dict[str, list[Record]] = {}
     for record in records(found):
         by_kind.setdefault(record["kind"], []).append(record)
     for kind, columns in TABLES.items():
         rows = by_kind.get(kind, [])
         if kind == "pair":
-            rows = [r for name in ("false match", "false non-match") for r in _first(rows, name)]
-        elif kind in ("person", "failure"):
-            rows = rows[:SHOWN]
+            rows = [r for name in ("false match", "false non-match") for r in _first(rows, name, most)]
         if not rows:
             continue
         title = TITLES[kind]
+        if kind in ("person", "failure") and len(rows) > most:
+            title += f" ({most} of {len(rows):,})"
+            rows = rows[:most]
         if kind == "group":
             title = f"Groups by {found.group_by}"
         elif kind == "difference":
@@ -203,7 +204,7 @@ def figure_record(figure: Figure) -> Record:
         "binomial_high": binomial_high,
         "errors": figure.errors,
         "trials": figure.trials,
-        "threshold": _finite(figure.threshold),
+        "threshold": finite(figure.threshold),
         "without_failures": figure.without_failures,
         "standard_error": figure.standard_error,
     }
@@ -228,6 +229,9 @@ def _curve_records(found: Evaluation) -> Iterator[Record]:
     if found.identification is not None and found.identification.curve is not None:
         curves.append((IDENTIFICATION, found.identification.curve))
     for task, curve in curves:
+        if curve.thresholds.size < 2:
+            continue
+        # The first threshold is -inf, where everything matches.
         picked = np.unique(np.linspace(1, curve.thresholds.size - 1, CURVE_POINTS).astype(int))
         yield {
             "kind": "curve",
@@ -238,8 +242,8 @@ def _curve_records(found: Evaluation) -> Iterator[Record]:
         }
 
 
-def _first(rows: list[Record], name: str) -> list[Record]:
-    return [row for row in rows if row["name"] == name][:SHOWN]
+def _first(rows: list[Record], name: str, most: int) -> list[Record]:
+    return [row for row in rows if row["name"] == name][:most]
 
 
 def _shown(kind: str, r: Record) -> list[Record]:
@@ -308,7 +312,3 @@ def _shown(kind: str, r: Record) -> list[Record]:
     if kind == "failure":
         return [{"file": r["left"], "why": f"{r['error']['code']}: {r['error']['message']}"}]
     return [{"key": key.replace("_", " "), "value": value} for key, value in r.items() if key != "kind"]
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and np.isfinite(value) else None

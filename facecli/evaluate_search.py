@@ -187,11 +187,13 @@ def _rank(ranks: NDArray[np.float64], failed: NDArray[np.bool_], k: int) -> Head
 
 
 def _fnir(mates: NDArray[np.float64], at: str, threshold: float, failed: NDArray[np.bool_]) -> Headline:
-    return _headline("fnir", at, np.flatnonzero(mates < threshold), mates.size, threshold, failed)
+    # A failure is a miss at every threshold, even -inf.
+    missed = np.flatnonzero((mates < threshold) | (mates == -np.inf))
+    return _headline("fnir", at, missed, mates.size, threshold, failed)
 
 
 def _fpir(strangers: NDArray[np.float64], threshold: float, failed: NDArray[np.bool_]) -> Headline:
-    false = np.flatnonzero(strangers >= threshold)
+    false = np.flatnonzero((strangers >= threshold) & (strangers > -np.inf))
     made = _headline("fpir", AT_THRESHOLD, false, strangers.size, threshold, failed)
     return replace(made, false=false, missed=made.missed[:0], weights=(1.0, 0.0))
 

@@ -12,7 +12,7 @@ import numpy as np
 from facecli.engine import write_atomic
 from facecli.errors import BadInput, UsageError
 from facecli.evaluation import Evaluation
-from facecli.text_plot import TICKS, deviate, deviates, score_counts, tick_label
+from facecli.text_plot import TICKS, deviate, deviates, lowest, score_counts, tick_label
 
 if TYPE_CHECKING:
     from facecli.curve import ScoreCurve
@@ -110,7 +110,7 @@ def _deviate_axes(axes: Any, curve: ScoreCurve, x_name: str, y_name: str) -> Non
     axes.plot(x, y, color=MATED, linewidth=1.8, drawstyle="steps-post" if x.size < 100 else "default")
     limits = []
     for values, n in ((x, curve.n_nonmated), (y, curve.n_mated)):
-        low = float(values.min()) if values.size else deviate(max(1 / n, 1e-6))
+        low = float(values.min()) if values.size else lowest(n)
         high = float(values.max()) if values.size else deviate(0.5)
         limits.append((low - 0.15, min(high, deviate(0.6)) + 0.1))
     for axis, (low, high) in zip((axes.xaxis, axes.yaxis), limits, strict=True):

@@ -17,6 +17,8 @@ from facecli.plots import available, drawn
 from facecli.worst import FALSE_MATCH, FALSE_NON_MATCH, WorstPair
 
 THUMBNAIL_PX = 160
+MOST = 10_000
+"""Rows of a table; so many failures still open quickly."""
 NAME = "index.html"
 
 CAPTIONS = {
@@ -64,7 +66,7 @@ figcaption{color:var(--soft);font-size:.88rem;margin-top:4px}
 .pairs.people{grid-template-columns:repeat(auto-fill,minmax(130px,1fr));margin-top:14px}
 .score{font-size:1rem;font-weight:600}
 .tag{color:var(--bad);font-weight:600}
-@media(max-width:600px){main{padding:14px 12px 40px}h1{font-size:1.35rem}th,td{padding:5px 8px}}
+@media(max-width:600px){main{padding:14px 12px 40px}h1{font-size:1.35rem}table{font-size:.78rem}th,td{padding:5px 5px}}
 @media print{.wide{overflow:visible;border:0}}
 """
 
@@ -94,7 +96,7 @@ def html(found: Evaluation) -> str:
         *(f'<p class="warn">{escape(warning)}</p>' for warning in found.warnings),
     ]
     # Tables in the order of a terminal; pictures after the figures.
-    for title, columns, rows in tables(found):
+    for title, columns, rows in tables(found, most=MOST):
         if title == "Worst pairs":
             parts.append(_pairs(found))
             continue

@@ -287,7 +287,8 @@ def curve_of(scored: Scored, progress: Progress | None = None) -> ScoreCurve:
 class Tails:
     """The non-mated comparisons of the highest similarities and the mated ones of the lowest, by position.
 
-    They hold all errors at every threshold from `lowest` to `highest`.
+    They hold all errors at every threshold from `lowest` to `highest`. A failure never matches, so it is among the
+    mated ones only.
     """
 
     lowest: float
@@ -302,8 +303,8 @@ class Tails:
         return self.nonmated[self.nonmated_similarity >= threshold]
 
     def missed(self, threshold: float) -> Positions:
-        """Return the false non-matches at `threshold`."""
-        return self.mated[self.mated_similarity < threshold]
+        """Return the false non-matches at `threshold`; a failure is one at every threshold, even -inf."""
+        return self.mated[(self.mated_similarity < threshold) | (self.mated_similarity == -np.inf)]
 
 
 def tails(scored: Scored, lowest: float, highest: float, progress: Progress | None = None) -> Tails:
@@ -314,9 +315,11 @@ def tails(scored: Scored, lowest: float, highest: float, progress: Progress | No
     bound = np.nextafter(np.float32(lowest), np.float32(-np.inf))
     for block in scored.blocks():
         high = np.flatnonzero((block.similarity >= bound) & ~block.mated)
-        high = high[block.similarity[high].astype(np.float64) >= lowest]
+        scores = block.similarity[high].astype(np.float64)
+        high = high[(scores >= lowest) & (scores > -np.inf)]
         low = np.flatnonzero(block.mated)
-        low = low[block.similarity[low].astype(np.float64) < highest]
+        scores = block.similarity[low].astype(np.float64)
+        low = low[(scores < highest) | (scores == -np.inf)]
         found.append(
             (
                 block.position(high),

@@ -55,8 +55,8 @@ def det(curve: ScoreCurve, width: int = 60, height: int = 14) -> str:
     x, y = deviates(curve)
     if x.size == 0:
         return ""
-    left, right = _limits(1 / curve.n_nonmated)
-    bottom, top = _limits(1 / curve.n_mated)
+    left, right = lowest(curve.n_nonmated), deviate(0.6)
+    bottom, top = lowest(curve.n_mated), deviate(0.6)
     grid = [[" "] * width for _ in range(height)]
     # Points of a step function lie far apart; the line between them is drawn.
     for k in range(x.size - 1):
@@ -127,8 +127,9 @@ def tick_label(rate: float) -> str:
     return f"{100 * rate:.6f}".rstrip("0").rstrip(".") + " %"
 
 
-def _limits(resolution: float) -> tuple[float, float]:
-    return deviate(max(min(resolution, 0.1), 1e-9)), deviate(0.6)
+def lowest(trials: int) -> float:
+    """Return the deviate of the lowest rate that so many comparisons can show, and of 10 % at most."""
+    return deviate(max(min(1 / trials, 0.1), 1e-9))
 
 
 def _bars(shares: Floats) -> str:

@@ -139,6 +139,19 @@ def test_tables_and_pictures_of_characters_on_a_terminal(run, tmp_path):
     assert result.stdout.rstrip().splitlines()[-1].startswith("facecli version")
 
 
+def test_a_terminal_is_told_how_much_is_left_out(run, tmp_path, embedder):
+    names, rows = toy()
+    write_templates(tmp_path / "t.npy", embedder.id, names, rows)
+    pairs = tmp_path / "pairs.csv"
+    lost = [f"p00/0.jpg,gone/{k}.jpg,0" for k in range(7)]
+    pairs.write_text("\n".join(["left,right,mated", "p00/0.jpg,p00/1.jpg,1", *lost]) + "\n")
+    result = run("--pairs", pairs, "--templates", tmp_path / "t.npy", "-f", "table", "--report", tmp_path)
+    assert "Failures, counted in (5 of 7)" in result.stdout
+    assert result.exit_code == 2
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("no_template: has no template") == 7
+
+
 def test_csv_has_a_row_a_record_and_one_header(run, tmp_path):
     path, _ = write_scores(tmp_path / "scores.csv")
     rows = list(csv.DictReader(run("--scores", path, "-f", "csv").stdout.splitlines()))

@@ -320,6 +320,25 @@ def test_groups_of_people_agree_with_loops(tmp_path):
         read_groups(table, "colour")
 
 
+def test_a_database_has_the_groups_of_its_comparisons_listed_one_by_one():
+    samples = made(noise=1.2)
+    whole = cross_of(samples)
+    i, j = np.triu_indices(len(samples), 1)
+    one_by_one = ListedScores(cross(samples), i, j, samples.paths, whole.people)
+    group_of = {name: "north" if name < "p011" else "south" for name in whole.people}
+    rows = [
+        by_people(s, evaluate(s, replicates=100).tails, 0.4, group_of, seed=0, replicates=200)
+        for s in (whole, one_by_one)
+    ]
+    for a, b in zip(*rows, strict=True):
+        assert (a.group, a.people) == (b.group, b.people)
+        for one, other in ((a.fmr, b.fmr), (a.fnmr, b.fnmr)):
+            assert (one is None) == (other is None)
+            if one is not None:
+                assert (one.errors, one.trials) == (other.errors, other.trials)
+                assert one.interval == pytest.approx(other.interval, rel=1e-6)
+
+
 def test_groups_of_listed_pairs_need_no_people():
     samples, pairs = lists(noise=1.1)
     groups = tuple("even" if k % 2 == 0 else "odd" for k in range(len(pairs)))
@@ -390,7 +409,7 @@ def test_what_calibration_or_training_has_seen_is_said():
     nothing = {"image_marks": set(), "subject_marks": set()}
     texts = seen_before(data_of(samples), same, nothing)
     assert len(texts) == 2
-    assert "120 of 120 images" in texts[0]
+    assert "120 of 120 images were in the data the thresholds were chosen on" in texts[0]
     assert "30 of 30 people" in texts[1]
     other = Samples(
         samples.paths,
@@ -424,3 +443,46 @@ def test_every_record_is_json_and_flat_rows_keep_to_the_columns():
         json.dumps(record, allow_nan=False)
         for row in flat(record):
             assert set(row) & set(COLUMNS)
+
+
+NEVER = -np.inf
+
+
+@pytest.mark.parametrize(
+    ("mated", "nonmated"),
+    [
+        ([0.5], [0.5]),
+        ([NEVER], [NEVER]),
+        ([NEVER, 0.2], [0.3]),
+        ([0.2], [NEVER, NEVER]),
+        ([1.0, 1.0], [1.0, 1.0]),
+        ([0.1], [0.9]),
+        ([0.3] * 5, [0.3] * 50),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_the_smallest_and_strangest_data_come_out_whole(mated, nonmated, named):
+    from facecli.eval_records import tables
+    from facecli.text_plot import det, histogram
+
+    labels = np.array([True] * len(mated) + [False] * len(nonmated))
+    left = np.zeros(labels.size, np.int32)
+    people = (left, np.where(labels, left, 1).astype(np.int32)) if named else (None, None)
+    scores = Comparisons(np.array([*mated, *nonmated]), labels, *people)
+    rows = np.arange(labels.size)
+    listed = ListedScores(scores, rows, rows, tuple(f"line {k}" for k in rows), ("a", "b") if named else ())
+    columns = {"g": tuple("xy"[k % 2] for k in rows)}
+    for threshold in (None, 0.5, -1.0):
+        data = EvalData("scores", "x", listed, columns=columns)
+        found = run(data, embedder_id="s", threshold=threshold, replicates=100, group_by="g")
+        for record in records(found, saved=True):
+            json.dumps(record, allow_nan=False)
+        assert list(tables(found))[0][0] == "Figures"
+        det(found.verification.curve)
+        assert histogram(found.verification.curve, found.verification.shared)
+        for f in found.figures:
+            assert f.interval is None or f.interval[0] <= f.value <= f.interval[1]
+        at = found.verification.tails
+        failed = mated.count(NEVER)
+        assert at.missed(NEVER).size == failed == found.verification.failed[0]
+        assert at.false(NEVER).size == len([s for s in nonmated if s > NEVER and s >= at.lowest])

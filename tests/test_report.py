@@ -55,8 +55,9 @@ def test_the_page_needs_nothing_but_itself(photos, tmp_path):
     assert "<script" not in page
     assert "@import" not in page
     assert "url(" not in page
-    # The photo that is gone is said to be.
+    # The photo that is gone is said to be; everybody with errors is shown.
     assert ("picture not there" in page) is ("p2/1.png" in page)
+    assert page.count('<div class="faces one"><img') == len(evaluation(photos).people) > 4
     for data in re.findall(r"data:image/svg\+xml;base64,([^\"]*)", page):
         ElementTree.fromstring(base64.b64decode(data))
     # Tags close in order: the page is XML but for its void elements.
