@@ -180,7 +180,7 @@ def _embed_photos(
     else:
         sink = Output(columns, form=form, path=output, flatten=_embed_rows)
     failed = 0
-    with sink, notes.progress("embedding") as tell:
+    with sink, notes.progress("embedding", shown=not sink.scrolls) as tell:
         for done, (path, found) in enumerate(embedded(photos, embedder), start=1):
             if isinstance(found, Embedded):
                 for chosen in found.faces:

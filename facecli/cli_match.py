@@ -221,7 +221,7 @@ def _compare_pairs(embedder: Embedder, rule: Rule, pairs: PairSet, sink: Output,
     for error in pairs.errors:
         notes.warn(str(error))
     failed = 0
-    with notes.progress("embedding") as tell:
+    with notes.progress("embedding", shown=not sink.scrolls) as tell:
         for record in verify_pairs(embedder, rule, pairs, progress=tell):
             sink.emit(record)
             failed += "error" in record

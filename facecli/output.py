@@ -87,6 +87,11 @@ class Output:
         elif self._aside is not None:
             self._aside.unlink(missing_ok=True)
 
+    @property
+    def scrolls(self) -> bool:
+        """Say whether records run over a terminal as they are made, so that a bar would stand in their way."""
+        return self._streams and self.form != "table" and self._file.isatty()
+
     def emit(self, record: Record) -> None:
         """Write one record."""
         if self.form == "jsonl":
@@ -117,13 +122,30 @@ class Output:
             return
         table = Table(box=None, pad_edge=False, header_style="bold", title=self.title, title_justify="left")
         shown = [key for key in self.columns if any(row.get(key) not in (None, "") for row in self._rows)]
-        for key in shown:
+        texts = [[_shown(row.get(key)) for key in shown] for row in self._rows]
+        for index, key in enumerate(shown):
             numeric = all(isinstance(row.get(key), int | float | None) for row in self._rows)
-            table.add_column(key.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
-        for row in self._rows:
+            # The last, an error is a sentence: it folds into what the other columns leave, and they stay whole.
+            width = console.width - _width(shown, texts, index) if key == "error" else None
+            table.add_column(
+                key.replace("_", " "),
+                justify="right" if numeric else "left",
+                overflow="fold",
+                max_width=None if width is None else max(width, 20),
+            )
+        for row, cells in zip(self._rows, texts, strict=True):
             style = "red" if row.get("error") else "green" if row.get("match") is True else None
-            table.add_row(*(escape(_shown(row.get(key))) for key in shown), style=style)
+            table.add_row(*(escape(cell) for cell in cells), style=style)
         console.print(table)
+
+
+def _width(columns: list[str], texts: list[list[str]], count: int) -> int:
+    """Return the characters that the first `count` columns of a table take, with the gaps after them."""
+    from rich.cells import cell_len
+
+    return sum(
+        max(len(columns[index]), *(cell_len(cells[index]) for cells in texts)) + 2 for index in range(count)
+    )
 
 
 def _upright(row: Record, columns: list[str]) -> Any:
@@ -195,12 +217,14 @@ class Notes:
         print(f"facecli: warning: {one_line(text)}", file=sys.stderr, flush=True)
 
     @contextmanager
-    def progress(self, what: str, *, size: bool = False) -> Iterator[Callable[[int, int | None], None]]:
+    def progress(
+        self, what: str, *, size: bool = False, shown: bool = True
+    ) -> Iterator[Callable[[int, int | None], None]]:
         """Yield a function to be told (done, total); shows a bar with rate and time left on a terminal.
 
         `size` counts bytes. The bar comes after a second: what is done by then needs none.
         """
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or not shown or not sys.stderr.isatty():
             yield lambda done, total: None
             return
         began = time.monotonic()

@@ -61,6 +61,9 @@ def world(tmp_path_factory, people, probes, group, home, cache_dir, embedder):
     return folder
 
 
+PROBES = ("clara", "hugo", "stranger-1", "stranger-2")
+
+
 def environment(home, cache_dir):
     return {"FACECLI_CACHE": str(cache_dir), "FACECLI_HOME": str(home), "COLUMNS": "130", "TERM": "xterm"}
 
@@ -241,8 +244,9 @@ def test_an_interrupted_run_ends_with_130(many, shell):
     process = shell(["embed", many])
     first = process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    rest, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130
+    # Not `communicate`, which would not see what `readline` took ahead.
+    rest, stderr = process.stdout.read(), process.stderr.read()
+    assert process.wait(timeout=30) == 130
     assert stderr == b"facecli: interrupted\n"
     found = records((first + rest).decode())
     assert 1 <= len(found) < 600
@@ -294,14 +298,22 @@ def test_a_full_disk_is_an_error_and_no_bug(shell):
     assert stderr == b"facecli: error: the output cannot be written (No space left on device)\n"
 
 
+IMPATIENT = (
+    "import sys, facecli.output\n"
+    "facecli.output.PATIENCE_SECONDS = 0\n"
+    "from facecli.__main__ import main\n"
+    "main()"
+)
+
+
 def on_a_terminal(shell, command):
-    """Return what a terminal of 100 columns shows for a command, and its exit code."""
+    """Return what a terminal of 100 columns shows for a command, progress from the start, and its exit code."""
     ours, theirs = pty.openpty()
     import fcntl
     import termios
 
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    process = shell(command, stdout=theirs, stderr=theirs)
+    process = shell(command, program=("-c", IMPATIENT), stdout=theirs, stderr=theirs)
     os.close(theirs)
     shown = b""
     while True:
@@ -333,6 +345,13 @@ def test_a_terminal_gets_a_table_with_colours_and_progress(shell, many, tmp_path
     assert "enrolling" in shown
     assert "40/40" in shown
     assert "1 people, 40 photos" in shown
+
+
+def test_records_that_run_over_a_terminal_meet_no_bar(shell):
+    shown, code = on_a_terminal(shell, "embed probes -f jsonl")
+    assert code == 0
+    assert "embedding \u2501" not in shown
+    assert [record["path"] for record in records(shown)] == sorted(f"probes/{name}.jpg" for name in PROBES)
 
 
 @pytest.mark.parametrize(

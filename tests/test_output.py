@@ -64,6 +64,28 @@ def test_the_table_is_for_eyes(capsys):
     assert len(lines) == 4
 
 
+def test_an_error_folds_into_what_the_other_columns_leave(capsys):
+    long = [{"path": "folder/" * 9 + "photo.jpg", "similarity": 0.5}]
+    long.append({"path": "bad.jpg", "error": {"code": "no_face", "message": "no face found here " * 20}})
+    written("table", long)
+    lines = capsys.readouterr().out.splitlines()
+    assert long[0]["path"] in lines[1]
+    assert all(len(line) <= 160 for line in lines)
+    assert " ".join(" ".join(lines[2:]).split()).endswith("no face found here")
+
+
+def test_one_record_upright_is_a_line_a_key(capsys):
+    with Output(COLUMNS, form="table", flatten=flatten, upright=True) as sink:
+        sink.emit(RECORDS[0])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["path", "a", "b.jpg"],
+        ["match", "yes"],
+        ["similarity", "0.9277"],
+        ["box", "[1.5,", "2]"],
+    ]
+
+
 def test_a_table_shows_no_empty_column_and_no_empty_table(capsys):
     written("table", [{"path": "a", "match": True}])
     assert capsys.readouterr().out.split() == ["path", "match", "a", "yes"]
@@ -191,6 +213,7 @@ def shown_on_a_terminal(monkeypatch, work, patience=0.0):
     with open(theirs, "w", encoding="utf-8", closefd=False) as stream:
         monkeypatch.setattr(sys, "stderr", stream)
         monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr("facecli.output.PATIENCE_SECONDS", 0)
         monkeypatch.setattr(output, "PATIENCE_SECONDS", patience)
         work()
         stream.flush()
