@@ -26,6 +26,9 @@ FORMATS = ("auto", "table", "jsonl", "csv", "tsv")
 PATIENCE_SECONDS = 1.0
 """Work that is done by then shows no progress."""
 
+ERROR_WIDTH = 40
+"""Characters that a table must have left for errors to be a column of it, which is the last."""
+
 _ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "table"}
 
 
@@ -123,28 +126,28 @@ class Output:
         table = Table(box=None, pad_edge=False, header_style="bold", title=self.title, title_justify="left")
         shown = [key for key in self.columns if any(row.get(key) not in (None, "") for row in self._rows)]
         texts = [[_shown(row.get(key)) for key in shown] for row in self._rows]
-        for index, key in enumerate(shown):
+        errors: list[str] = []
+        if "error" in shown and console.width - _width(shown[:-1], texts) < ERROR_WIDTH:
+            # A sentence in a narrow column would be a tower: below, and the names above stay in one piece.
+            shown = shown[:-1]
+            errors = [f"{cells[0]}: {cells[-1]}" for cells in texts if cells[-1]]
+        for key in shown:
             numeric = all(isinstance(row.get(key), int | float | None) for row in self._rows)
-            # The last, an error is a sentence: it folds into what the other columns leave, and they stay whole.
-            width = console.width - _width(shown, texts, index) if key == "error" else None
-            table.add_column(
-                key.replace("_", " "),
-                justify="right" if numeric else "left",
-                overflow="fold",
-                max_width=None if width is None else max(width, 20),
-            )
+            table.add_column(key.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
         for row, cells in zip(self._rows, texts, strict=True):
             style = "red" if row.get("error") else "green" if row.get("match") is True else None
-            table.add_row(*(escape(cell) for cell in cells), style=style)
+            table.add_row(*(escape(cell) for cell in cells[: len(shown)]), style=style)
         console.print(table)
+        for error in errors:
+            console.print(escape(error), style="red")
 
 
-def _width(columns: list[str], texts: list[list[str]], count: int) -> int:
-    """Return the characters that the first `count` columns of a table take, with the gaps after them."""
+def _width(columns: list[str], texts: list[list[str]]) -> int:
+    """Return the characters that the first columns of a table take, with the gaps after them."""
     from rich.cells import cell_len
 
     return sum(
-        max(len(columns[index]), *(cell_len(cells[index]) for cells in texts)) + 2 for index in range(count)
+        max(len(name), *(cell_len(cells[index]) for cells in texts)) + 2 for index, name in enumerate(columns)
     )
 
 

@@ -64,12 +64,14 @@ def test_the_table_is_for_eyes(capsys):
     assert len(lines) == 4
 
 
-def test_an_error_folds_into_what_the_other_columns_leave(capsys):
-    long = [{"path": "folder/" * 9 + "photo.jpg", "similarity": 0.5}]
+@pytest.mark.parametrize("folders", [1, 9, 17])
+def test_an_error_never_breaks_the_names_beside_it(folders, capsys):
+    long = [{"path": "folder/" * folders + "photo.jpg", "similarity": 0.5}]
     long.append({"path": "bad.jpg", "error": {"code": "no_face", "message": "no face found here " * 20}})
     written("table", long)
     lines = capsys.readouterr().out.splitlines()
     assert long[0]["path"] in lines[1]
+    assert lines[2].startswith("bad.jpg")
     assert all(len(line) <= 160 for line in lines)
     assert " ".join(" ".join(lines[2:]).split()).endswith("no face found here")
 
