@@ -98,6 +98,7 @@ def error_records(headlines: Iterable[Headline]) -> list[dict[str, Any]]:
             "threshold": finite(h.figure.threshold),
             "weights": list(h.weights),
             "sign": h.sign,
+            "gain": h.gain,
             "false": h.false.tolist(),
             "missed": h.missed.tolist(),
         }
@@ -147,7 +148,7 @@ def _key(headline: Headline) -> tuple[str, str, str]:
 
 
 def _difference(mine: Headline, theirs: Headline, resampling: Resampling | None) -> Difference:
-    _, counts = signed(_all(mine), _all(theirs))
+    _, counts = signed(mine.wrong, theirs.wrong)
     only_this, only_other = int(np.count_nonzero(counts > 0)), int(np.count_nonzero(counts < 0))
     interval = better = None
     if resampling is not None:
@@ -175,11 +176,6 @@ def _difference(mine: Headline, theirs: Headline, resampling: Resampling | None)
     )
 
 
-def _all(headline: Headline) -> np.ndarray:
-    # A position is mated or not, so the two lists share none.
-    return np.concatenate([headline.false, headline.missed])
-
-
 def _headline(record: dict[str, Any]) -> Headline:
     if record["task"] not in (VERIFICATION, IDENTIFICATION):
         raise ValueError(f"task {record['task']!r}")
@@ -192,4 +188,5 @@ def _headline(record: dict[str, Any]) -> Headline:
         missed=np.array(record["missed"], dtype=np.int64),
         weights=(float(weights[0]), float(weights[1])),
         sign=int(record["sign"]),
+        gain=float(record["gain"]),
     )

@@ -13,9 +13,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from facecli.bootstrap import REPLICATES, IdentityBootstrap, percentile_interval
+from facecli.bootstrap import REPLICATES, IdentityBootstrap, people_interval
 from facecli.curve import ScoreCurve
-from facecli.figures import VERIFICATION, Figure, Headline, PairResampling, Resampling, interval_of
+from facecli.figures import (
+    VERIFICATION,
+    Figure,
+    Headline,
+    PairResampling,
+    Resampling,
+    gain_of,
+    interval_of,
+)
 from facecli.intervals import trials_needed
 from facecli.metrics import FoldRates, fold_accuracy
 from facecli.scored import IN_MEMORY, ListedScores, Progress, Scored, Tails, curve_of, tails
@@ -89,7 +97,11 @@ def evaluate(
     if threshold is not None:
         made.append(_rate("fmr", AT_THRESHOLD, threshold, curve, clean, kept))
         made.append(_rate("fnmr", AT_THRESHOLD, threshold, curve, clean, kept))
-    made += [_rate("fnmr", f"fmr {target:g}", chosen[target], curve, clean, kept) for target in supported]
+    for target in supported:
+        at_target = _rate("fnmr", f"fmr {target:g}", chosen[target], curve, clean, kept)
+        # The threshold was chosen on these very people, and rests on few false matches.
+        false = kept.false(chosen[target])
+        made.append(replace(at_target, false=false, gain=gain_of(curve, target)))
     made.append(_eer(curve, clean, kept))
     listed = isinstance(scored, ListedScores)
     if threshold is not None and listed:
@@ -124,11 +136,10 @@ def resampling_of(scored: Scored, seed: int, replicates: int) -> Resampling | No
 def with_interval(headline: Headline, resampling: Resampling | None) -> Headline:
     """Return the headline with its intervals."""
     people, binomial = interval_of(headline, resampling)
-    pure = headline.weights in ((1.0, 0.0), (0.0, 1.0))
     figure = replace(
         headline.figure,
         interval=people if people is not None else binomial,
-        binomial=binomial if pure else None,
+        binomial=binomial if headline.pure else None,
     )
     return replace(headline, figure=figure)
 
@@ -259,7 +270,10 @@ def _auc(
     lost_by_mated = 1 - (nonmated_below[at] + tied_nonmated[at] / 2) / curve.n_nonmated
     drawn = resampling.fmr(position[~mated], lost_by_nonmated) - lost_by_nonmated.mean()
     drawn = drawn + resampling.fnmr(position[mated], lost_by_mated) - lost_by_mated.mean()
-    low, high = percentile_interval(value - drawn)
+    area = 1 - value
+    # The area on the other side is a rate of errors: its upper bound is lifted like theirs.
+    lost_low, lost_high = people_interval(area + drawn, area)
+    low, high = 1 - lost_high, 1 - lost_low
     if low == high:
         # All mated pairs above all others: people drawn again cannot but agree, which proves nothing.
         return figure

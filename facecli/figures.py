@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli.bootstrap import Floats, IdentityBootstrap, MatedDesign, percentile_interval, rate_interval
+from facecli.curve import ScoreCurve
 from facecli.intervals import Interval, clopper_pearson
 from facecli.scored import Ints, Positions, Scored
 
@@ -48,10 +49,11 @@ class Figure:
 
 @dataclass(frozen=True, eq=False)
 class Headline:
-    """A figure with its errors: `value` changes by `weights` . (FMR, FNMR) when people change.
+    """A figure with its errors: what it takes to draw other people for it.
 
-    `false` and `missed` are the positions of the errors, sorted, at the figure's threshold. With `rises` False a
-    higher value is better.
+    `false` and `missed` are the positions of the errors, sorted, at the figure's threshold. The error rate moves by
+    `weights` . (FMR, FNMR) and, where the threshold was chosen at a rate of false matches, by `gain` times the
+    logarithm of how FMR moves: other people would have had another threshold.
     """
 
     figure: Figure
@@ -60,6 +62,25 @@ class Headline:
     weights: tuple[float, float]
     sign: int = 1
     """-1 where the figure is one minus an error rate."""
+    gain: float = 0.0
+
+    @property
+    def pure(self) -> bool:
+        """Whether it is a rate of one kind of error, so that it has a binomial interval."""
+        return self.weights in ((1.0, 0.0), (0.0, 1.0))
+
+    @property
+    def wrong(self) -> Positions:
+        """The positions of the errors that count in the figure."""
+        # A position is mated or not, so the two lists share none.
+        kinds = [errors for errors, w in zip((self.false, self.missed), self.weights, strict=True) if w]
+        return np.concatenate(kinds) if kinds else self.missed[:0]
+
+
+def gain_of(curve: ScoreCurve, target: float) -> float:
+    """Return how much FNMR rises when the threshold moves down to an FMR lower by a factor e, around `target`."""
+    strict, loose = (curve.at(curve.threshold_for_fmr(f * target))[1] for f in (0.5, min(2.0, 1 / target)))
+    return (strict - loose) / curve.n_mated / math.log(min(2.0, 1 / target) / 0.5)
 
 
 class Resampling(Protocol):
@@ -120,9 +141,7 @@ class ProbeResampling:
 
 def interval_of(headline: Headline, resampling: Resampling | None) -> tuple[Interval | None, Interval]:
     """Return (the interval of people, None where they are unknown, and the exact binomial one) of a headline."""
-    f, m = headline.weights
-    pure = (f, m) in ((1.0, 0.0), (0.0, 1.0))
-    figure = headline.figure
+    pure, figure = headline.pure, headline.figure
     if figure.errors is None or figure.trials is None:
         raise ValueError("a headline counts its errors")
     rate = figure.value if headline.sign > 0 else 1 - figure.value
@@ -145,19 +164,19 @@ def replicates_of(headline: Headline, resampling: Resampling) -> Floats:
     """Return [R] replicates of the error rate of a headline."""
     figure = headline.figure
     rate = figure.value if headline.sign > 0 else 1 - figure.value
-    return rate + _weighted(headline.weights, headline.false, headline.missed, None, None, resampling)
+    return rate + _moved(headline, resampling)
 
 
 def difference_replicates(one: Headline, other: Headline, resampling: Resampling) -> Floats:
     """Return [R] replicates of the error rate of `one` less that of `other`, the same people drawn for both."""
     value = one.sign * (one.figure.value - other.figure.value)
-    if one.weights in ((1.0, 0.0), (0.0, 1.0)) and one.weights == other.weights:
-        false, false_counts = signed(one.false, other.false)
-        missed, missed_counts = signed(one.missed, other.missed)
-        return value + _weighted(one.weights, false, missed, false_counts, missed_counts, resampling)
-    # The weights differ, so the two are drawn apart, by the same draws.
-    first = _weighted(one.weights, one.false, one.missed, None, None, resampling)
-    return value + first - _weighted(other.weights, other.false, other.missed, None, None, resampling)
+    if one.pure and one.weights == other.weights and not one.gain and not other.gain:
+        kind = 0 if one.weights[0] else 1
+        positions, counts = signed(one.wrong, other.wrong)
+        drawn = (resampling.fmr, resampling.fnmr)[kind](positions, counts)
+        return value + drawn - int(np.sum(counts)) / (resampling.n_nonmated, resampling.n_mated)[kind]
+    # They move each in its own way, by the same draws.
+    return value + _moved(one, resampling) - _moved(other, resampling)
 
 
 def signed(one: Positions, other: Positions) -> tuple[Positions, NDArray[np.int64]]:
@@ -174,21 +193,18 @@ def turned(interval: Interval | None, sign: int) -> Interval | None:
     return 1 - interval[1], 1 - interval[0]
 
 
-def _weighted(
-    weights: Sequence[float],
-    false: Positions,
-    missed: Positions,
-    false_counts: Counts | None,
-    missed_counts: Counts | None,
-    resampling: Resampling,
-) -> Floats:
-    """Return [R] deviations of the weighted sum of both rates from its value."""
+def _moved(headline: Headline, resampling: Resampling) -> Floats:
+    """Return [R] how far the error rate of a headline moves when other people are drawn."""
     drawn: Floats = np.zeros(1)
-    f, m = weights
-    if f:
-        errors = false.size if false_counts is None else int(np.sum(false_counts))
-        drawn = drawn + f * (resampling.fmr(false, false_counts) - errors / resampling.n_nonmated)
+    f, m = headline.weights
+    if f or headline.gain:
+        rate = headline.false.size / resampling.n_nonmated
+        fmr = resampling.fmr(headline.false)
+        drawn = drawn + f * (fmr - rate)
+        if headline.gain and rate:
+            # None at all is as good as half an error.
+            least = 0.5 / resampling.n_nonmated
+            drawn = drawn + headline.gain * np.log(np.maximum(fmr, least) / rate)
     if m:
-        errors = missed.size if missed_counts is None else int(np.sum(missed_counts))
-        drawn = drawn + m * (resampling.fnmr(missed, missed_counts) - errors / resampling.n_mated)
+        drawn = drawn + m * (resampling.fnmr(headline.missed) - headline.missed.size / resampling.n_mated)
     return drawn

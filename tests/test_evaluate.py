@@ -486,3 +486,23 @@ def test_the_smallest_and_strangest_data_come_out_whole(mated, nonmated, named):
         failed = mated.count(NEVER)
         assert at.missed(NEVER).size == failed == found.verification.failed[0]
         assert at.false(NEVER).size == len([s for s in nonmated if s > NEVER and s >= at.lowest])
+
+
+def test_the_interval_at_a_fixed_fmr_moves_with_the_threshold():
+    """Few false matches choose the threshold, so FNMR there is known less well than at a threshold set before."""
+    found = evaluate(cross_of(made(people=60, each=3, noise=0.75)), replicates=500)
+    fnmr = figure(found, "fnmr", "fmr 0.001")
+    fixed = evaluate(cross_of(made(people=60, each=3, noise=0.75)), threshold=fnmr.threshold, replicates=500)
+    at_threshold = figure(fixed, "fnmr", "threshold")
+    assert at_threshold.value == fnmr.value
+    assert np.ptp(fnmr.interval) > 1.3 * np.ptp(at_threshold.interval)
+    # Drawing the people anew and choosing the threshold anew in each replicate comes to the same.
+    from facecli.bootstrap import curve_replicates, fnmr_at
+
+    comparisons = cross(made(people=60, each=3, noise=0.75))
+    drawn = [
+        fnmr_at(*rates, 0.001)
+        for rates in curve_replicates(comparisons, IdentityBootstrap(60, replicates=300))
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert fnmr.interval == pytest.approx((low, high), abs=0.35 * (high - low))
