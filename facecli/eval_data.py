@@ -227,8 +227,9 @@ def training_marks(model: str) -> dict[str, set[str]]:
     import json
 
     found: dict[str, set[str]] = {"image_marks": set(), "subject_marks": set()}
-    contract = Path(model) / "model.json"
-    if contract.is_file():
+    place = Path(model)
+    contract = (place if place.is_dir() else place.parent) / "model.json"
+    if place.exists() and contract.is_file():
         training = json.loads(contract.read_bytes()).get("training", {})
         for key in found:
             value = training.get(key, "")

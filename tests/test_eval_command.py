@@ -235,6 +235,18 @@ def test_a_database_of_photographs_1_1_and_1_n(run, enrolled, tmp_path):
     assert "wall.png" in page
 
 
+def test_another_model_is_tried_on_the_same_people(run, enrolled, tmp_path):
+    report = tmp_path / "report"
+    result = run("--db", enrolled, "--threshold", 0.9, "--compare", "dlib", "--report", report)
+    records = parsed(result)
+    differences = kinds(records, "difference")
+    assert {d["task"] for d in differences} == {"1:1", "1:N"}
+    # It is the same model, at its own threshold in force.
+    same = [d for d in differences if d["at"] != "threshold"]
+    assert all((d["difference"], d["only_this"], d["only_other"]) == (0, 0, 0) for d in same)
+    assert "This system and dlib-" in (report / "index.html").read_text()
+
+
 def lfw_folder(folder, people, *, folds, each):
     """Write `folder` in LFW's layout from {NAME: [photos]} and return it."""
     lines = [f"{folds}\t{each}"]

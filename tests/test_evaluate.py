@@ -15,7 +15,7 @@ from facecli.bootstrap import IdentityBootstrap, eer_interval
 from facecli.compare import compare, error_records, read_result
 from facecli.comparisons import Comparisons
 from facecli.errors import BadInput, UsageError
-from facecli.eval_data import EvalData, from_database, seen_before
+from facecli.eval_data import EvalData, from_database, seen_before, training_marks
 from facecli.eval_records import flat, records
 from facecli.evaluate import evaluate, resampling_of, student_t
 from facecli.evaluation import run
@@ -421,6 +421,16 @@ def test_what_calibration_or_training_has_seen_is_said():
     trained = {"image_marks": set(marks(other.digests[:3])), "subject_marks": set()}
     (text,) = seen_before(data_of(other), None, trained)
     assert "3 of 120 images were in the training data" in text
+
+
+def test_a_checkpoint_remembers_what_it_was_trained_on(tmp_path):
+    (tmp_path / "model.json").write_text('{"training": {"image_marks": "aa bb", "subject_marks": ["cc"]}}')
+    (tmp_path / "weights.pt").write_text("")
+    seen = {"image_marks": {"aa", "bb"}, "subject_marks": {"cc"}}
+    for name in (tmp_path, tmp_path / "model.json", tmp_path / "weights.pt"):
+        assert training_marks(str(name)) == seen
+    nothing = {"image_marks": set(), "subject_marks": set()}
+    assert training_marks("dlib") == training_marks(str(tmp_path / "gone")) == nothing
 
 
 def test_few_people_and_unknown_people_are_doubts():
