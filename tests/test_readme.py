@@ -55,7 +55,9 @@ def on_terminal(command: str, folder: Path, environment: dict[str, str]) -> str:
     process.wait()
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     # Progress bars come after a second of work, on slow machines, and are taken away again.
-    return "\n".join(line for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n") if "━" not in line)
+    return "\n".join(
+        line for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n") if "━" not in line
+    )
 
 
 @pytest.fixture(scope="module")
