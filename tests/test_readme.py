@@ -112,7 +112,11 @@ def test_readme_has_examples_of_every_command() -> None:
     commands = " ".join(command for command, _ in examples())
     from facecli.cli import app
 
-    names = [info.callback.__name__ for info in app.registered_commands if info.callback is not None]
+    names = [
+        info.name if info.name is not None else info.callback.__name__
+        for info in app.registered_commands
+        if info.callback is not None
+    ]
     assert names
     assert [name for name in names if f"facecli {name}" not in commands] == []
 
