@@ -17,6 +17,7 @@ from facecli.enrolment import Failure
 from facecli.errors import BadInput, NoFace, SeveralFaces, UsageError, printable
 from facecli.figures import Ints
 from facecli.pairs import PairSet, images
+from facecli.records import is_templates
 from facecli.scored import Scored, cross_of, listed_scores, table_scores
 from facecli.scores import ScoreTable
 from facecli.trials import (
@@ -27,9 +28,6 @@ from facecli.trials import (
     samples_of_templates,
     subjects_where_known,
 )
-
-TEMPLATES = (".npy", ".jsonl", ".ndjson")
-"""Endings of files of templates, which may stand wherever photos may."""
 
 NO_TEMPLATE = "no_template"
 
@@ -173,7 +171,7 @@ def people_from(
     notify: Callable[[str], None],
 ) -> tuple[Samples, Path | None]:
     """Return the samples of a database or of a file of templates, and the folder that its photos lie in."""
-    if source.suffix.lower() in TEMPLATES:
+    if is_templates(source):
         return samples_of_templates(source, embedder_id=embedder.id, dim=embedder.dim), None
     samples = samples_of_database(source, embedder, cache_dir=cache_dir, progress=progress, notify=notify)
     return samples, source

@@ -560,6 +560,40 @@ def test_a_picture_that_cannot_be_written_is_an_error(target, said, facecli, tmp
     assert said in done.stderr
 
 
+def test_no_output_is_written_over_a_photo(facecli, tmp_path):
+    photo = tmp_path / "clara.jpg"
+    shutil.copy(REPOSITORY / "sample_db" / "probes" / "clara.jpg", photo)
+    before = photo.read_bytes()
+    for command, said in (
+        (["find", photo, "--db", "people", "--draw", photo], "would overwrite the probe"),
+        (["find", photo, "--db", "people", "-o", photo], "records go to no picture"),
+        (["embed", photo, "-f", "csv", "-o", photo], "records go to no picture"),
+        (["verify", photo, photo, "-o", tmp_path / "x.NPY"], "records go to no picture and no array"),
+    ):
+        done = facecli(command)
+        assert done.exit_code == 2
+        assert said in done.stderr
+        assert photo.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["clara.jpg"]
+
+
+def test_probes_without_a_photo_are_an_error_and_not_nobody_found(facecli):
+    done = facecli("find empty --db people")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "empty: no images there" in done.stderr
+    assert facecli("find - --db people", stdin="").exit_code == 1
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.NDJSON", "x.NPY"])
+def test_templates_in_a_file_are_probes_whatever_the_case_of_its_ending(name, facecli, tmp_path):
+    done = facecli(["embed", "probes", "-f", "jsonl", "-o", tmp_path / name])
+    assert done.exit_code == 0
+    assert (
+        facecli(["find", tmp_path / name, "--db", "people"]).stdout
+        == facecli("find probes --db people").stdout
+    )
+
+
 def test_draw_takes_a_folder_with_one_photo_and_refuses_templates(facecli, world, tmp_path):
     (tmp_path / "one").mkdir()
     shutil.copy(world / "probes" / "clara.jpg", tmp_path / "one")
