@@ -8,10 +8,11 @@ import time
 
 import numpy as np
 import pytest
+from drawn_anew import curve_replicates, eer_interval, fnmr_at
 from sklearn import metrics as sk
 
 from facecli import scored as scored_module
-from facecli.bootstrap import IdentityBootstrap, eer_interval
+from facecli.bootstrap import IdentityBootstrap
 from facecli.compare import compare, error_records, read_result
 from facecli.comparisons import Comparisons
 from facecli.errors import BadInput, UsageError
@@ -512,8 +513,6 @@ def test_the_interval_at_a_fixed_fmr_moves_with_the_threshold():
     assert at_threshold.value == fnmr.value
     assert np.ptp(fnmr.interval) > 1.3 * np.ptp(at_threshold.interval)
     # Drawing the people anew and choosing the threshold anew in each replicate comes to the same.
-    from facecli.bootstrap import curve_replicates, fnmr_at
-
     comparisons = cross(made(people=60, each=3, noise=0.75))
     drawn = [
         fnmr_at(*rates, 0.001)

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from drawn_anew import curve_replicates, fnmr_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
@@ -18,16 +19,15 @@ from facecli.bootstrap import (
     IdentityBootstrap,
     MatedDesign,
     NonmatedDesign,
-    curve_replicates,
-    eer_interval,
-    fnmr_at,
     percentile_interval,
     rate_interval,
 )
 from facecli.comparisons import Comparisons, disjoint_splits
 from facecli.curve import ScoreCurve, ScoreHistogram, eer_rate, round_up
 from facecli.errors import BadInput, UsageError
+from facecli.evaluate import evaluate
 from facecli.intervals import clopper_pearson, mcnemar, rule_of_three, trials_needed
+from facecli.scored import ListedScores
 
 # Few distinct values, so that ties are the rule; -inf is a failure.
 SCORE = st.one_of(st.integers(-6, 6).map(lambda k: k / 8), st.just(-math.inf))
@@ -428,8 +428,10 @@ def test_statistics_of_six_thousand_pairs_take_under_five_seconds():
         assert low < false.sum() / 3000 < high
         low, high = rate_interval(mated.replicates(left[missed]), missed.sum(), 3000)
         assert low < missed.sum() / 3000 < high
-    low, high = eer_interval(data, bootstrap)
-    assert low < curve.eer().rate < high
+    names = tuple(str(k) for k in range(data.people))
+    whole = evaluate(ListedScores(data, left, right, names, names), replicates=1000)
+    (eer,) = (f for f in whole.figures if f.name == "eer")
+    assert eer.interval[0] < eer.value == curve.eer().rate < eer.interval[1]
     assert time.process_time() - started < 5
 
 
