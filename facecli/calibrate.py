@@ -13,7 +13,7 @@ from facecli.bootstrap import (
     IdentityBootstrap,
     MatedDesign,
     NonmatedDesign,
-    percentile_interval,
+    people_interval,
 )
 from facecli.calibration import (
     CROSS_FITTED,
@@ -30,6 +30,7 @@ from facecli.calibration import (
 )
 from facecli.comparisons import Comparisons, disjoint_splits
 from facecli.curve import Floats, ScoreCurve
+from facecli.errors import BadInput
 from facecli.intervals import Interval, trials_needed
 from facecli.probability import Scores, cllr, fit, min_cllr, reliability
 
@@ -64,8 +65,11 @@ def calibrate(
     supported ones of `targets`, at the EER and where accuracy is best with as many mated as non-mated pairs.
     The same input and seed give the same calibration.
 
-    Raises `BadInput` when mated or non-mated comparisons are missing.
+    Raises `BadInput` when mated or non-mated comparisons are missing or have all failed.
     """
+    for data in (chosen, reported):
+        if data is not None:
+            _check_some_succeeded(data)
     curve = chosen.curve()
     eer, (_, accurate) = curve.eer(), curve.best_accuracy(prior=0.5)
     thin = curve.thinned(decimals=DECIMALS, keep=[t for t in (eer.threshold, accurate) if np.isfinite(t)])
@@ -153,6 +157,14 @@ def describe(
         image_marks=marks(image_digests),
         subject_marks=marks(subjects),
     )
+
+
+def _check_some_succeeded(data: Comparisons) -> None:
+    for kind, name in ((data.mated, "mated"), (~data.mated, "non-mated")):
+        if kind.any() and not (data.similarity[kind] > -np.inf).any():
+            raise BadInput(
+                f"all {int(kind.sum()):,} {name} comparisons failed", hint="look at the failures first"
+            )
 
 
 class _Spreads:
@@ -250,5 +262,5 @@ def _ladder(n_nonmated: int) -> list[float]:
 def _factors(replicates: Floats, rate: float) -> Interval:
     if rate == 0:
         return 1.0, 1.0
-    low, high = percentile_interval(replicates)
+    low, high = people_interval(replicates, rate)
     return low / rate, high / rate

@@ -4,6 +4,9 @@ Conventions, here and in all that builds on it: a higher similarity is more alik
 `similarity >= threshold`. A failure (no face, unreadable) has the similarity -inf: it stays in the
 denominators and never matches, so it is a miss when mated and no false match when non-mated (NIST FRTE).
 
+Thresholds are float64, and so is the comparison: NumPy compares a float32 array with a Python number in float32,
+which rounds the threshold and may let a tie through.
+
 FMR(t) = false matches / non-mated comparisons, FNMR(t) = misses / mated comparisons (ISO/IEC 19795-1:2021).
 """
 
@@ -56,15 +59,14 @@ class ScoreCurve:
         mated, nonmated = _sorted(mated, "mated"), _sorted(nonmated, "non-mated")
         scores = np.unique(np.concatenate([mated, nonmated]))
         scores = scores[np.isfinite(scores)]
-        # In the scores' own dtype: a float64 step above a float32 score would be rounded away on comparison.
-        thresholds = np.concatenate([[-np.inf], np.nextafter(scores, scores.dtype.type(np.inf))])
+        thresholds = np.concatenate([[-np.inf], np.nextafter(scores.astype(np.float64), np.inf)])
         n_failed = int(np.searchsorted(nonmated, -np.inf, "right"))
         m_failed = int(np.searchsorted(mated, -np.inf, "right"))
         below = np.searchsorted(nonmated, scores, "right")
         false_matches = np.concatenate([[nonmated.size - n_failed], nonmated.size - below])
         misses = np.concatenate([[m_failed], np.searchsorted(mated, scores, "right")])
         return cls(
-            thresholds.astype(np.float64),
+            thresholds,
             false_matches.astype(np.int64),
             misses.astype(np.int64),
             mated.size,

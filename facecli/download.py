@@ -92,10 +92,11 @@ def check(path: Path, sha256: str | None) -> str:
         with suppress(OSError):
             _record(path, found)
     elif not found.startswith(wanted.lower()):
+        record = "" if sha256 is not None else f", and {_record_path(path).name} if the new one is meant"
         raise WeightsMissing(
             f"wrong checksum: expected SHA-256 {wanted}, got {found}",
             path=path,
-            hint="the file is damaged or another one; delete it to fetch it again",
+            hint=f"the file is damaged or another one; delete it to fetch it again{record}",
         )
     return found
 

@@ -7,6 +7,7 @@ file changed in place whose size, times and inode were all put back.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import stat as stat_module
 import threading
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, Protocol
+
+import PIL
 
 from facecli.errors import FaceError, UnreadableImage, printable
 from facecli.files import digest, read, walk
@@ -38,8 +41,8 @@ Progress = Callable[[int, int], None]
 class Enroller(Protocol):
     """Makes templates of photos. `id` names everything that changes a template, `dim` is its length.
 
-    `limits` names everything else that decides whether a photo can be enrolled at all, such as the smallest
-    face searched for or an optional decoder: what failed under other limits is tried again.
+    The repr of `limits` tells what else decides whether a face is found, such as the smallest one searched
+    for: what failed under other limits is tried again.
     """
 
     @property
@@ -47,7 +50,7 @@ class Enroller(Protocol):
     @property
     def dim(self) -> int: ...
     @property
-    def limits(self) -> str: ...
+    def limits(self) -> object: ...
 
     def enrol(self, photos: Iterable[tuple[Path, bytes]]) -> Iterator[Enrolled | FaceError]:
         """Yield one result for each (path, contents), in order.
@@ -78,6 +81,12 @@ class Survey:
     """What could not be read at all. It is tried again each time: the reason lies outside the file."""
     loose: list[str] = field(default_factory=list)
     """Images that lie beside the subjects' folders and so show nobody in particular."""
+
+
+def limits_of(enroller: Enroller) -> str:
+    """Return what decides, beside the embedder's id, whether a photo can be enrolled: search and decoders."""
+    heic = importlib.util.find_spec("pillow_heif") is not None
+    return f"{enroller.limits!r}, Pillow {PIL.__version__}, HEIC {'yes' if heic else 'no'}"
 
 
 def survey(root: Path, store: Store | None, limits: str) -> Survey:
@@ -116,7 +125,7 @@ def enrol(
     Returns how many templates were made, and what could not be read. What was finished stays when this is
     interrupted.
     """
-    run = _Run(root, store, enroller.limits, seen, progress)
+    run = _Run(root, store, limits_of(enroller), seen, progress)
     results = enroller.enrol(run.photos())
     finished = False
     try:

@@ -6,7 +6,6 @@ at the photos. Either way a `Gallery` is one moment of the database, whatever ot
 
 from __future__ import annotations
 
-import difflib
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from facecli import index
 from facecli.engine import Notify
-from facecli.enrolment import Enroller, Failure, Progress, Survey, enrol, relative, survey
+from facecli.enrolment import Enroller, Failure, Progress, Survey, enrol, limits_of, relative, survey
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError, printable
 from facecli.places import Places, places
 from facecli.store import Enrolled, Snapshot, Store
@@ -158,6 +157,8 @@ class Gallery:
         """
         rows = [sample.row for sample in self.samples if sample.subject == printable(subject)]
         if not rows:
+            import difflib
+
             near = difflib.get_close_matches(subject, self.subjects, n=3)
             hint = "did you mean " + " or ".join(f"'{name}'" for name in near) + "?" if near else ""
             raise DatabaseError(
@@ -249,19 +250,21 @@ def refresh(
 def _refresh(
     root: Path, place: Places, enroller: Enroller, progress: Progress | None, notify: Notify | None
 ) -> tuple[Gallery, Refresh]:
+    limits = limits_of(enroller)
     folder = place.current()
     if index.exists(folder):
         with Store.reading(folder, enroller.dim) as kept:
-            seen = survey(root, kept, enroller.limits)
+            seen = survey(root, kept, limits)
             _check_photos(root, seen)
             if kept.complete() and not seen.changed and not seen.removed:
                 return _result(root, enroller, kept.snapshot(), seen)
     else:
-        _check_photos(root, survey(root, None, enroller.limits))
+        _check_photos(root, survey(root, None, limits))
     folder = place.to_write(enroller.dim, notify)
     with Store.writing(folder, enroller.dim, notify) as kept:
         # Looked at again, because another process may have enrolled while this one waited.
-        seen = survey(root, kept, enroller.limits)
+        seen = survey(root, kept, limits)
+        _check_photos(root, seen)
         embedded, failures = enrol(root, kept, enroller, seen, progress)
         return _result(root, enroller, kept.snapshot(), seen, embedded, failures)
 

@@ -50,6 +50,8 @@ def create(folder: Path, dim: int) -> None:
             facts = [("dim", dim), ("complete", 0)]
             connection.executemany("INSERT INTO facts (key, value) VALUES (?, ?)", facts)
             connection.execute("COMMIT")
+        # SQLite would play back what is left of an earlier index of this name.
+        (folder / f"{INDEX}-journal").unlink(missing_ok=True)
         os.replace(aside, folder / INDEX)
 
 
@@ -58,11 +60,8 @@ def set_aside(folder: Path, notify: Notify | None) -> None:
     with locked(folder, notify):
         if not exists(folder) or is_sound(folder):
             return
-        # The journal first: left behind, SQLite would play it back into the next index of this name.
-        for ending in ("-journal", ""):
-            path = folder / f"{INDEX}{ending}"
-            if path.exists():
-                os.replace(path, folder / f"{INDEX}.damaged{ending}")
+        with explained(folder):
+            os.replace(folder / INDEX, folder / f"{INDEX}.damaged")
 
 
 def is_sound(folder: Path) -> bool:

@@ -41,8 +41,8 @@ def fnmr(mated: ArrayLike, threshold: float) -> float:
 def threshold_for_fmr(nonmated: ArrayLike, target: float) -> float:
     """Return the smallest threshold whose FMR is at most `target` (0 .. 1).
 
-    It is the score that has to be refused, moved up by one step of its own floating-point type; tied scores
-    are refused together. -inf when everything may match.
+    It is the score that has to be refused, moved up to the next float64; tied scores are refused together.
+    -inf when everything may match.
 
     >>> t = threshold_for_fmr([0.1, 0.2, 0.3, 0.4], 0.25)
     >>> 0.3 < t < 0.300001, fmr([0.1, 0.2, 0.3, 0.4], t)
@@ -266,7 +266,7 @@ def _matches(scores: NDArray[np.floating], threshold: float) -> NDArray[np.bool_
 
 def _scores(values: ArrayLike, kind: str) -> NDArray[np.floating]:
     scores = np.asarray(values).ravel()
-    # float32 stays: a step above a float32 score exists only in float32.
+    # float32 stays: it sorts in half the time.
     if scores.dtype != np.float32:
         scores = scores.astype(np.float64)
     if scores.size == 0:

@@ -21,8 +21,8 @@ from facecli.errors import UsageError
 
 Floats = NDArray[np.float64]
 
-CELL = 1e-3
-"""Width, as a share of the range of scores, of the cells in which the two methods are compared."""
+QUANTILES = 501
+"""Points of the grid, of each kind of comparison, on which the two methods are compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,11 +272,11 @@ def _count_cells(
     comparisons: Comparisons, cell: NDArray[np.int64], folds: int, kept: NDArray[np.bool_]
 ) -> tuple[Floats, Floats]:
     """Return counts [mated / non-mated, cell of people, grid] and the grid of similarities."""
-    s = comparisons.similarity[kept].astype(np.float64)
-    low, width = float(s.min()), max(float(s.max() - s.min()) * CELL, 1e-12)
-    size = math.ceil(1 / CELL) + 1
-    column = np.rint((s - low) / width).astype(np.int64)
-    flat = ((~comparisons.mated[kept]).astype(np.int64) * folds * folds + cell[kept]) * size + column
-    counts = np.bincount(flat, minlength=2 * folds * folds * size).astype(np.float64)
-    grid: Floats = low + width * np.arange(size, dtype=np.float64)
-    return counts.reshape(2, folds * folds, size), grid
+    s, mated = comparisons.similarity[kept].astype(np.float64), comparisons.mated[kept]
+    # Quantiles, so that a scale with a long tail is cut as finely where the scores are.
+    levels = np.linspace(0, 1, QUANTILES)
+    grid = np.unique(np.concatenate([np.quantile(s[mated], levels), np.quantile(s[~mated], levels)]))
+    column = np.searchsorted((grid[1:] + grid[:-1]) / 2, s)
+    flat = ((~mated).astype(np.int64) * folds * folds + cell[kept]) * grid.size + column
+    counts = np.bincount(flat, minlength=2 * folds * folds * grid.size).astype(np.float64)
+    return counts.reshape(2, folds * folds, grid.size), grid

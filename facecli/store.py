@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -315,6 +314,8 @@ def copy(source: Path, target: Path, dim: int, notify: Notify | None) -> None:
         aside = fresh(target / f"{INDEX}.part")
         with closing(sqlite3.connect(aside)) as new:
             old._db.backup(new)
+        import shutil
+
         shutil.copyfile(source / MATRIX, target / f"{MATRIX}.part")
         os.replace(target / f"{MATRIX}.part", target / MATRIX)
         os.replace(aside, target / INDEX)

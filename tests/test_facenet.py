@@ -15,6 +15,7 @@ import torch
 from facenet_pytorch import InceptionResnetV1, fixed_image_standardization
 
 from facecli import engine
+from facecli.embedder import prepare
 from facecli.errors import WeightsMissing
 from facecli.models import facenet, registry
 
@@ -54,9 +55,7 @@ def chips(n: int) -> np.ndarray:
 
 
 def prepared(pixels: np.ndarray) -> np.ndarray:
-    """As the contract says: RGB, (x - mean) / std, channels first."""
-    x = (pixels.astype(np.float32) - np.float32(SPEC.mean)) / np.float32(SPEC.std)
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    return np.ascontiguousarray(prepare(pixels, SPEC))
 
 
 def test_preprocessing_is_the_fixed_standardisation():

@@ -123,6 +123,15 @@ def test_failures_under_other_limits_are_tried_again_and_successes_are_not(peopl
     assert [failure.path for failure in report.failures] == ["Ada/none.jpg"]
 
 
+def test_what_no_decoder_could_read_is_tried_again_with_another_one(people, cache, settled, monkeypatch):
+    put(people, "Ada/new format.heic", b"broken 1")
+    refresh(people, StandIn(), cache_dir=cache)
+    monkeypatch.setattr(enrolment.PIL, "__version__", "99.0")
+    again = StandIn()
+    refresh(people, again, cache_dir=cache)
+    assert again.asked == [b"broken 1"]
+
+
 def test_the_same_contents_share_a_row_and_are_enrolled_once(people, cache):
     put(people, "Ada/copy.jpg", b"ada 1")
     put(people, "Eve/1.jpg", b"ada 1")
@@ -212,7 +221,8 @@ class Folder(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.base = Path(tempfile.mkdtemp())
+        # In memory where that is possible: it syncs thousands of times.
+        self.base = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
         self.root = self.base / "people 0"
         self.cache = self.base / "cache"
         self.photos = {}
@@ -221,6 +231,8 @@ class Folder(RuleBasedStateMachine):
         self.moves = 0
 
     def teardown(self):
+        if self.photos:
+            self.check(read_ahead=2)
         shutil.rmtree(self.base)
 
     def stamp(self, name):
@@ -282,6 +294,9 @@ class Folder(RuleBasedStateMachine):
     @precondition(lambda self: self.photos)
     @rule(read_ahead=st.sampled_from([1, 3, 50]))
     def bring_up_to_date(self, read_ahead):
+        self.check(read_ahead)
+
+    def check(self, read_ahead):
         enroller = StandIn(read_ahead=read_ahead)
         found, report = refresh(self.root, enroller, cache_dir=self.cache)
         fresh_root = self.base / "fresh"
@@ -304,8 +319,8 @@ class Folder(RuleBasedStateMachine):
 @pytest.mark.usefixtures("settled_class")
 class TestFolder(Folder.TestCase):
     settings = settings(
-        max_examples=25,
-        stateful_step_count=15,
+        max_examples=60,
+        stateful_step_count=30,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
@@ -606,6 +621,29 @@ def test_what_was_finished_before_an_interrupt_is_kept(people, cache):
     assert found.complete
 
 
+def test_an_enroller_is_stopped_before_the_store_is_closed(people, cache):
+    class Tidy(StandIn):
+        closed = 0
+
+        def enrol(self, photos):
+            try:
+                yield from super().enrol(photos)
+            finally:
+                # A thread that reads ahead may still ask for a photo.
+                next(iter(photos), None)
+                self.closed += 1
+
+    def stop(done, total):
+        raise Stop
+
+    enroller = Tidy(read_ahead=1)
+    with pytest.raises(Stop) as caught:
+        refresh(people, enroller, cache_dir=cache, progress=stop)
+    # The traceback keeps the generator alive, so nothing but the run itself can have closed it.
+    assert caught.tb is not None
+    assert enroller.closed == 1
+
+
 def test_kills_at_random_moments_lose_nothing():
     done = subprocess.run(
         [sys.executable, "benchmarks/kill_enrolment.py", "--enroller", "standin:slow", "--kills", "10"]
@@ -693,7 +731,7 @@ def naive(found, probe, top):
 
 
 @pytest.mark.parametrize(
-    ("n_subjects", "per_subject", "top"), [(1, 1, 5), (7, 3, 3), (40, 4, 1), (30, 1, 30)]
+    ("n_subjects", "per_subject", "top"), [(1, 1, 5), (7, 3, 3), (40, 4, 1), (30, 1, 30), (600, 2, 9)]
 )
 @pytest.mark.parametrize("block_bytes", [1, 1 << 20])
 def test_search_equals_a_naive_loop(monkeypatch, n_subjects, per_subject, top, block_bytes):

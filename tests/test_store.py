@@ -48,6 +48,7 @@ def assert_holds(folder, n):
     with Store.reading(folder, DIM) as store:
         snapshot = store.snapshot()
     assert [path for _, path, _ in snapshot.samples] == [b"%03d.jpg" % at for at in range(n)]
+    assert len(snapshot.templates) == n
     for at, (_, _, row) in enumerate(snapshot.samples):
         assert snapshot.templates[row].tobytes() == template(b"%d" % at).tobytes()
 
@@ -143,6 +144,22 @@ def test_a_subject_without_samples_is_forgotten(tmp_path):
         assert store.subjects() == [b"Ada"]
 
 
+def test_a_store_that_lost_rows_is_incomplete_until_they_are_back(tmp_path):
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, range(5))
+    os.truncate(tmp_path / MATRIX, 128 + 3 * DIM * 4)
+    with Store.reading(tmp_path, DIM) as store:
+        assert store.complete()
+        assert sorted(path for path, stat in store.known(b"Ada", "").items() if not stat) == [
+            b"003.jpg",
+            b"004.jpg",
+        ]
+    with Store.writing(tmp_path, DIM, None) as store:
+        assert not store.complete()
+        assert not store.has(digest(3), "")
+    assert_holds(tmp_path, 3)
+
+
 def test_templates_of_another_length_are_a_bug_and_change_nothing(tmp_path):
     with Store.writing(tmp_path, DIM, None) as store:
         commit(store, [0])
@@ -209,6 +226,16 @@ def test_a_reader_takes_back_what_a_dead_writer_half_committed(tmp_path):
     half_commit(tmp_path)
     assert_holds(tmp_path, 50)
     assert not (tmp_path / f"{INDEX}-journal").exists()
+
+
+def test_the_journal_of_an_index_that_was_deleted_does_not_spoil_the_next(tmp_path):
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, range(50))
+    half_commit(tmp_path)
+    (tmp_path / INDEX).unlink()
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, range(7))
+    assert_holds(tmp_path, 7)
 
 
 def test_a_reader_beside_a_commit_sees_the_state_before_it(tmp_path):
