@@ -37,10 +37,13 @@ OURS = {
     "input_size": 64,
     "width": 24,
     "aligned": True,
-    "loss": "arcface",
-    "epochs": 80,
-    "people": 16,
-    "images": 2,
+    "loss": "triplet",
+    "miner": "batch-hard",
+    "soft": True,
+    "margin": 0.0,
+    "epochs": 40,
+    "people": 8,
+    "images": 4,
 }
 
 

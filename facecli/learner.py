@@ -50,7 +50,8 @@ class Learner:
         self.device = torch.device(config.device)
         if distributed.world() > 1:
             distributed.join_batch_norms(begun.module)
-        self.module = begun.module.to(self.device)
+        # Channels last: a third faster on CPUs, and what tensor cores want.
+        self.module = begun.module.to(self.device, memory_format=torch.channels_last)
         self.loss = recipe.loss_for(config, begun.spec.dim, len(data.subjects)).to(self.device)
         self.sampler = recipe.sampler_for(config, data)
         self.optimizer = recipe.optimizer_for(config, begun, self.loss)
@@ -70,7 +71,7 @@ class Learner:
         """Take the base's embeddings as what the pull aims at and the classes start from, before training."""
         if self.pull == 0 and not self.imprints:
             return
-        templates = torch.from_numpy(self.templates(self.data.chips)).to(self.device)
+        templates = torch.from_numpy(self.templates(self.data.chips, mirror=False)).to(self.device)
         if self.pull > 0:
             self.targets = templates
         if self.imprints:
@@ -111,10 +112,11 @@ class Learner:
         images = sum(len(batch) for batch in batches)
         return means | {"seconds": seconds, "images_per_second": images / seconds}
 
-    def templates(self, chips: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def templates(self, chips: NDArray[np.uint8], *, mirror: bool = True) -> NDArray[np.float32]:
         """Return float32 [N, D] unit rows for chips uint8 [N, S, S, 3], as an embedder would.
 
-        With several processes each embeds its part and all get the whole.
+        Without `mirror` the mirror image is not added, whatever the network's contract says. With several
+        processes each embeds its part and all get the whole.
         """
         self.module.eval()
         world, rank = distributed.world(), distributed.rank()
@@ -125,9 +127,9 @@ class Learner:
             for start in range(0, len(mine), EMBED_BATCH):
                 batch = np.ascontiguousarray(mine[start : start + EMBED_BATCH])
                 x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float()
-                x = normalised(x, self.spec)
+                x = normalised(x, self.spec).contiguous(memory_format=torch.channels_last)
                 raw = self.module(x).float()
-                if self.spec.mirror:
+                if self.spec.mirror and mirror:
                     raw = raw + self.module(x.flip(3)).float()
                 rows.append(unit(raw).cpu().numpy())
         return np.concatenate(distributed.gather_objects(np.concatenate(rows)))
@@ -157,7 +159,7 @@ class Learner:
         chance = augment.draw(len(batch), generator)[mine]
         x = augment.augment(self.data.chips[batch[mine]], self.how, chance, self.device)
         with self._autocast():
-            embeddings = self.module(normalised(x, self.spec))
+            embeddings = self.module(normalised(x, self.spec).contiguous(memory_format=torch.channels_last))
         # From here on in float32: half precision has no room for scaled logits and small distances.
         embeddings = distributed.gather(embeddings.float())  # [B, D]
         index = torch.from_numpy(batch).to(self.device)
