@@ -1,8 +1,8 @@
 """Kills an enrolment at random moments, again and again, and checks that nothing is lost or wrong.
 
-    python benchmarks/kill_enrolment.py --enroller MODULE:FACTORY [--photos people/] [--kills 50]
+    python benchmarks/kill_enrolment.py --photos people/ [--kills 50] [--enroller MODULE:FACTORY]
 
-The factory returns an `Enroller`. Without `--photos` a folder of small distinct files is made up, for an
+The factory returns an `Enroller`; without it the default embedder is used. Without `--photos` a folder of small distinct files is made up, for an
 enroller that does not decode them. After each kill the matrix must open in NumPy, the gallery that is kept
 must open, and all but one batch of the results that were finished must be in it. In the end the gallery must equal
 one made afresh in one go. Prints one JSON record; exits with 1 if anything was wrong.
@@ -26,6 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
+from facecli.config import default_cache_dir
+from facecli.embedder import Embedder
 from facecli.enrolment import BATCH_PHOTOS
 from facecli.errors import DatabaseError, FaceError
 from facecli.gallery import Enrolled, Enroller, Gallery, refresh
@@ -50,6 +52,10 @@ class Recorder:
         for at, result in enumerate(self.inner.enrol(tapped())):
             os.write(self.log, taken[at] + b"\n")
             yield result
+
+
+def default_embedder() -> Enroller:
+    return Embedder(cache_dir=default_cache_dir())
 
 
 def make(enroller: str) -> Enroller:
@@ -159,7 +165,7 @@ def check(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--enroller", required=True, help="MODULE:FACTORY")
+    parser.add_argument("--enroller", default="kill_enrolment:default_embedder", help="MODULE:FACTORY")
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--n", type=int, default=400, help="photos to make up")
     parser.add_argument("--kills", type=int, default=50)

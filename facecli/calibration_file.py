@@ -136,10 +136,15 @@ def load(path: str | Path) -> Calibration:
 
 
 def save(path: str | Path, calibration: Calibration) -> None:
-    """Write `calibration` to `path`, whole or not at all, making its folder."""
+    """Write `calibration` to `path`, whole or not at all, making its folder; raises `UsageError`."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, to_json(calibration).encode())
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(target, to_json(calibration).encode())
+    except OSError as error:
+        raise UsageError(
+            f"cannot be written ({(error.strerror or str(error)).lower()})", path=path
+        ) from error
 
 
 def find_calibration(embedder_id: str, user_dir: Path) -> Calibration | None:

@@ -33,7 +33,15 @@ class Detection:
 
 
 def default_cache_dir() -> Path:
-    """Return the user's cache folder for exported networks, downloaded weights and installed calibrations."""
+    """Return the user's cache folder for exported networks, downloaded weights and databases
+    that cannot be written to."""
     from platformdirs import user_cache_path
 
     return user_cache_path("facecli", appauthor=False)
+
+
+def default_user_dir() -> Path:
+    """Return the user's data folder, for calibrations that were installed: they are no cache."""
+    from platformdirs import user_data_path
+
+    return user_data_path("facecli", appauthor=False)

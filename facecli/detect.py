@@ -125,15 +125,34 @@ class Detector:
         level = pyramid.level(int(pyramid.height * scale + 1), int(pyramid.width * scale + 1))
         if min(level.shape[1:]) < CELL_PX:
             return _NOTHING
-        probability, shift = self.propose(level[None])
-        score = probability[0, 1]
+        score, shift = self._slide(level)
         rows, columns = np.nonzero(score >= self.limits.thresholds[0])
         score = score[rows, columns]
         corner = STRIDE_PX * np.stack([columns, rows], axis=1)
         boxes = np.floor(np.concatenate([corner + 1, corner + CELL_PX], axis=1) / scale).astype(np.float32)
         keep = suppress(boxes, score, 0.5)
-        shift = shift[0][:, rows[keep], columns[keep]].T
+        shift = shift[:, rows[keep], columns[keep]].T
         return np.concatenate([boxes[keep], score[keep, None], shift], axis=1)
+
+    def _slide(self, level: Array) -> tuple[Array, Array]:
+        """Return the first network's score [rows, columns] and shift [4, rows, columns] over a level [3, h, w].
+
+        Its feature maps take fifty bytes a pixel and more, so a panorama is done in strips: one output row sees
+        `CELL_PX` rows, from every second one on.
+        """
+        _, height, width = level.shape
+        step = max(1, _STRIP_PX // width)
+        parts = []
+        for start in range(0, max(1, (height - CELL_PX) // STRIDE_PX + 1), step):
+            top = STRIDE_PX * start
+            # The last strip runs to the end: rounding up, the network sees a row more of an odd height.
+            last = top + STRIDE_PX * step + CELL_PX >= height
+            bottom = height if last else top + STRIDE_PX * (step - 1) + CELL_PX
+            parts.append(self.propose(np.ascontiguousarray(level[None, :, top:bottom])))
+            if last:
+                break
+        probability, shift = (np.concatenate(maps, axis=2) for maps in zip(*parts, strict=True))
+        return probability[0, 1], shift[0]
 
     def _faces(self, pyramid: Pyramid, proposals: Array, image: Image) -> list[Face]:
         """Return what the second and third network leave of the first one's proposals, largest first."""
@@ -191,6 +210,8 @@ def suppress(boxes: Array, scores: Array, overlap: float, *, of_smaller: bool = 
 
 _NOTHING = np.empty((0, 9), np.float32)
 _FREE_PX = 80 * 80
+_STRIP_PX = 500_000
+"""Windows of the first network at once: a photo of 2,500 px is one strip."""
 
 # Inside the cascade, boxes are as its networks were trained: pixels counted from 1, both ends inside. They
 # become continuous coordinates when a face leaves it.

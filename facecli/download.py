@@ -35,11 +35,6 @@ class _BrokenOff(Exception):
     """A transfer that ended early and may go on; the part file holds what came."""
 
 
-def is_address(weights: str) -> bool:
-    """Tell whether `ModelSpec.weights` is something to download."""
-    return weights.startswith(("https://", "http://"))
-
-
 def weights_path(url: str, cache_dir: Path) -> Path:
     """Return where the file behind `url` is kept."""
     return cache_dir / "weights" / url.rsplit("/", 1)[-1]

@@ -11,6 +11,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,21 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli import align, engine, images
+from facecli.choice import Choice
 from facecli.config import BATCH_SIZE, Detection
 from facecli.detect import Detector, Face
 from facecli.engine import Array, Notify
-from facecli.errors import FaceError, NoFace, SeveralFaces, UsageError
-from facecli.gallery import Enrolled
+from facecli.errors import FaceError, NoFace, UsageError
 from facecli.models import mtcnn
 from facecli.models.registry import ModelSpec, load_network, resolve
 
 Pixels = NDArray[np.uint8]
 Photo = tuple[Path, bytes | None]
 """A name for messages, and the file's bytes; None: read them from the path."""
-
-POLICIES = ("largest", "center", "all", "one")
-"""Which faces of an image count: the one that shows most of itself, the one nearest the centre, every face, or the
-only one."""
 
 PIPELINE = 1
 """Part of every id: raise it when decoding, detection or alignment change what a template comes out as."""
@@ -65,6 +62,21 @@ class Embedded:
     faces: tuple[FaceTemplate, ...]
 
 
+@dataclass(frozen=True)
+class Enrolled:
+    """A template for a database: float32 [D], unit, and the face that it is of.
+
+    `face` counts the `n_faces` faces seen, from the largest; places are px of the upright image.
+    """
+
+    embedding: Array
+    box: tuple[float, float, float, float]
+    landmarks: tuple[tuple[float, float], ...]
+    probability: float
+    face: int
+    n_faces: int
+
+
 class Embedder:
     """A network, its input contract and a face detector, ready to run.
 
@@ -90,39 +102,44 @@ class Embedder:
     ) -> None:
         """Load `model`, preparing on first use what it needs.
 
-        `faces` is one of `POLICIES`; `face` asks for one index instead. `aligned` takes images as face crops:
+        `faces` is one of `choice.POLICIES`; `face` asks for one index instead. `aligned` takes images as face crops:
         nothing is searched. `weights` is a file to use in place of the model's own. `progress` hears of a
         download. Raises `UsageError`, `WeightsMissing` and what `resolve` raises.
         """
-        if faces not in POLICIES:
-            raise UsageError(f"unknown choice of faces '{faces}'", hint=f"choose from {', '.join(POLICIES)}")
-        if face is not None and face < 0:
-            raise UsageError(f"a face index counts from 0, not {face}")
         if min_face_px < 12:
             raise UsageError(
                 f"the smallest face is {min_face_px} px", hint="the detector sees faces of 12 px or more"
             )
         self.spec: ModelSpec = resolve(model)
-        self.faces = faces
-        self.face = face
+        self.choice = Choice(faces, face)
         self.aligned = aligned
         self.workers = workers if workers is not None else _cores()
-        self.limits = replace(Detection(), min_face_px=min_face_px)
+        self._search = replace(Detection(), min_face_px=min_face_px)
         network = load_network(
             self.spec, cache_dir=cache_dir, weights=weights, notify=notify, progress=progress
         )
         load = partial(engine.load, cache_dir=cache_dir, device=device, notify=notify)
         self._network = load(network)
         self._detector = (
-            None if aligned else Detector([load(mtcnn.network(s)) for s in mtcnn.STAGES], self.limits)
+            None if aligned else Detector([load(mtcnn.network(s)) for s in mtcnn.STAGES], self._search)
         )
-        own = self.spec.sha256 if weights is None else None
-        self.id = embedder_id(self.spec, own if own is not None else network.key, aligned)
+        self.id = embedder_id(self.spec, network.key, aligned)
 
     @property
     def dim(self) -> int:
         """Return the length of a template."""
         return self.spec.dim
+
+    @property
+    def limits(self) -> str:
+        """Return what decides whether an image has a face at all, for those that remember which had none."""
+        return "aligned" if self.aligned else f"faces of {self._search.min_face_px} px or more"
+
+    def choosing(self, faces: str, face: int | None = None) -> Embedder:
+        """Return this embedder with another choice of faces; the networks are shared."""
+        other = copy(self)
+        other.choice = Choice(faces, face)
+        return other
 
     def embed(self, photos: Iterable[Photo]) -> Iterator[Embedded | FaceError]:
         """Yield one result per photo, in order: its chosen faces, or what was wrong with it.
@@ -208,48 +225,26 @@ class Embedder:
                 faces, chosen = [_whole_face(image)], [0]
                 chips = [align.whole(image.pixels, self.spec.input_size)]
             else:
-                if self.face is None and self.faces in ("largest", "center"):
-                    faces, image = self._detector.first_faces(decode, central=self.faces == "center")
-                else:
+                if self.choice.needs_all:
                     image = decode(None)
                     faces = self._detector.all_faces(image)
-                chosen = self._choose(faces, image, path)
+                else:
+                    faces, image = self._detector.first_faces(decode, central=self.choice.policy == "center")
+                if not faces:
+                    raise self._no_face(image, path)
+                chosen = self.choice.of(faces, image.width, image.height, path=path)
                 chips, image = self._chips(image, [faces[index] for index in chosen], decode)
         except FaceError as error:
             return error
         record = Embedded(path, image.width, image.height, len(faces), ())
         return record, [(faces[index], index, chip) for index, chip in zip(chosen, chips, strict=True)]
 
-    def _choose(self, faces: list[Face], image: images.Image, path: Path) -> list[int]:
-        """Return the indices of the faces that count; raises `NoFace` or `SeveralFaces`."""
-        if not faces:
-            raise NoFace(
-                f"no face of {self.limits.min_face_px} px or more found in {image.width} x {image.height} px",
-                path=path,
-                hint="try a smaller --min-face, or --aligned if the image is a face crop",
-            )
-        if self.face is not None:
-            if self.face >= len(faces):
-                raise SeveralFaces(
-                    f"there is no face {self.face}: {len(faces)} found, counted from 0, largest first",
-                    path=path,
-                )
-            return [self.face]
-        if self.faces == "all":
-            return list(range(len(faces)))
-        if self.faces == "one" and len(faces) > 1:
-            sizes = ", ".join(f"{index}: {_place(face)}" for index, face in enumerate(faces[:5]))
-            more = ", ..." if len(faces) > 5 else ""
-            raise SeveralFaces(
-                f"{len(faces)} faces found where one was asked for ({sizes}{more})",
-                path=path,
-                hint="choose with --face INDEX or --faces largest",
-            )
-        if self.faces == "center":
-            middle = np.array([image.width, image.height]) / 2
-            offsets = [np.hypot(*(np.reshape(face.box, (2, 2)).mean(axis=0) - middle)) for face in faces]
-            return [int(np.argmin(offsets))]
-        return [0]
+    def _no_face(self, image: images.Image, path: Path) -> NoFace:
+        return NoFace(
+            f"no face of {self._search.min_face_px} px or more found in {image.width} x {image.height} px",
+            path=path,
+            hint="try a smaller --min-face, or --aligned if the image is a face crop",
+        )
 
     def _chips(
         self, image: images.Image, faces: list[Face], decode: Callable[[int | None], images.Image]
@@ -283,13 +278,13 @@ def prepare(chips: Pixels, spec: ModelSpec) -> Array:
     return planes
 
 
-def embedder_id(spec: ModelSpec, weights_digest: str, aligned: bool) -> str:
+def embedder_id(spec: ModelSpec, network_key: str, aligned: bool) -> str:
     """Return the model's name and a digest of all that changes a template."""
     search = asdict(Detection())
     del search["min_face_px"]
     what = {
         "pipeline": PIPELINE,
-        "weights": weights_digest,
+        "network": network_key,
         "input_size": spec.input_size,
         "channel_order": spec.channel_order,
         "mean": spec.mean,
@@ -322,11 +317,6 @@ def _tasks(photos: Iterable[Photo], workers: int) -> Iterator[list[Photo]]:
 
 def _whole_face(image: images.Image) -> Face:
     return Face((0.0, 0.0, float(image.width), float(image.height)), (), 1.0)
-
-
-def _place(face: Face) -> str:
-    left, top, right, bottom = face.box
-    return f"{right - left:.0f} x {bottom - top:.0f} px at {left:.0f},{top:.0f}"
 
 
 def _cores() -> int:

@@ -70,24 +70,48 @@ def onnx_path(network: Network, cache_dir: Path) -> Path:
     return cache_dir / "networks" / f"{network.name}-{network.key[:16]}.onnx"
 
 
-def export(network: Network, *, cache_dir: Path, notify: Notify | None = None) -> Path:
-    """Make the ONNX form of `network` unless it is there; return its path.
+def export(network: Network, *, cache_dir: Path, notify: Notify | None = None, anew: bool = False) -> Path:
+    """Make the ONNX form of `network` unless it is there, or all the same with `anew`; return its path.
 
     Several processes may call this at once: one works, the others wait for it. The file appears whole or not
-    at all.
+    at all. Raises `UsageError` when it cannot be written.
     """
     path = onnx_path(network, cache_dir)
-    if path.exists():
+    if path.is_file() and not anew:
         return path
     from filelock import FileLock
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            if notify is not None:
-                notify(f"preparing the network '{network.name}' (first use only)")
-            write_atomic(path, network.onnx())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if anew or not path.is_file():
+                if notify is not None:
+                    reason = "its file is damaged" if anew else "first use only"
+                    notify(f"preparing the network '{network.name}' ({reason})")
+                write_atomic(path, network.onnx())
+    except OSError as error:
+        raise UsageError(
+            f"the network '{network.name}' cannot be kept ({(error.strerror or str(error)).lower()})",
+            path=error.filename if error.filename is not None else cache_dir,
+            hint="choose another cache folder with --cache or FACECLI_CACHE",
+        ) from error
     return path
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises over a model it cannot load or run; the classes share no parent."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoSuchFile,
+        state.NotImplemented,
+        state.RuntimeException,
+    )
+    return (*own, ValueError)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -111,7 +135,12 @@ def _load_onnx(network: Network, cache_dir: Path, threads: int, notify: Notify |
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except runtime_errors():
+        # A damaged file would fail on every run until somebody finds and deletes it.
+        export(network, cache_dir=cache_dir, notify=notify, anew=True)
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
     def run(batch: Array) -> list[Array]:

@@ -45,6 +45,15 @@ def printable(path: str | os.PathLike[str]) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def one_line(text: str) -> str:
+    """Return `text` as one line that moves no cursor: a file's name may hold line breaks and control characters.
+
+    >>> one_line("two\\nlines.jpg")
+    'two\\\\nlines.jpg'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class UsageError(FaceError):
     """Options that contradict each other, or a value outside its range."""
 

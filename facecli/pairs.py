@@ -65,11 +65,16 @@ def read_pairs(path: str | Path, *, root: Path | None = None) -> PairSet:
 
     `root` is the folder that paths are relative to, the file's own by default. Raises `NoSuchFile`, `BadInput`.
     """
-    data = read_bytes(path)
-    folder = root if root is not None else Path(path).parent
+    return parse_pairs(
+        read_bytes(path), source=str(path), root=root if root is not None else Path(path).parent
+    )
+
+
+def parse_pairs(data: bytes, *, source: str, root: Path) -> PairSet:
+    """Return the pairs of a list in either format; see `read_pairs`."""
     if re.match(rb"(?:\xef\xbb\xbf)?\s*\d+(?:[ \t]+\d+)?[ \t]*\r?\n", data):
-        return parse_lfw(data, source=str(path), root=folder)
-    return parse_csv(data, source=str(path), root=folder)
+        return parse_lfw(data, source=source, root=root)
+    return parse_csv(data, source=source, root=root)
 
 
 def parse_csv(data: bytes, *, source: str, root: Path) -> PairSet:

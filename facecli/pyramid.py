@@ -65,12 +65,12 @@ def area_mean(pixels: Pixels, height: int, width: int) -> Array:
     return np.divide(sums, row_counts[:, None] * column_counts, dtype=np.float32, order="C")
 
 
-def _window_sums(lines: NDArray[np.generic], count: int) -> tuple[NDArray[np.generic], Array]:
+def _window_sums(lines: NDArray[np.unsignedinteger], count: int) -> tuple[NDArray[np.unsignedinteger], Array]:
     """Return the sums of `count` overlapping windows over the first axis, and the windows' lengths."""
     starts, lengths, shortest, longest = _windows(len(lines), count)
     # 65,535 holds 257 whole pixels: enough for one pass, not for the second over large windows.
     large = lines.dtype != np.uint8 or longest > 257
-    sums = lines.take(starts, axis=0).astype(np.uint32 if large else np.uint16)
+    sums: NDArray[np.unsignedinteger] = lines.take(starts, axis=0).astype(np.uint32 if large else np.uint16)
     for j in range(1, longest):
         if j < shortest:
             sums += lines.take(starts + j, axis=0)

@@ -33,28 +33,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from facecli.embedder import Enrolled
 from facecli.engine import Notify
 from facecli.errors import DatabaseError, EmbedderMismatch, FaceError
 from facecli.index import INDEX, VERSION, Damaged, create, exists, explained, fresh, locked, opened
 from facecli.matrix import append_rows, count_rows, is_matrix, map_rows, write_empty
 
 MATRIX = "templates.npy"
-
-
-@dataclass(frozen=True)
-class Enrolled:
-    """What enrolling one photo gave.
-
-    `embedding` is a unit template, float32 [D]; `box` (left, top, right, bottom) and `landmarks` (x, y) are in
-    px of the upright photo; `face` is the index of the face chosen among `n_faces`.
-    """
-
-    embedding: NDArray[np.float32]
-    box: tuple[float, float, float, float]
-    landmarks: tuple[tuple[float, float], ...]
-    probability: float
-    face: int
-    n_faces: int
 
 
 class Photo(NamedTuple):

@@ -33,7 +33,7 @@ def test_built_in_models():
 
 
 def test_dlib_template_is_the_published_one_with_our_padding():
-    """Where dlib puts the five points on a chip, (p + pad) / (1 + 2 pad) * 150, with pad .18 for its .25."""
+    """Where dlib puts the five points, with pad .18 for its .25, counted from the chip's edge, not a pixel's centre."""
     p = np.array(
         [
             (0.22733, 0.2214),
@@ -43,7 +43,7 @@ def test_dlib_template_is_the_published_one_with_our_padding():
             (0.726104, 0.780233),
         ]
     )
-    np.testing.assert_allclose(DLIB.template, (p + 0.18) / (1 + 2 * 0.18) * 150, atol=1e-4)
+    np.testing.assert_allclose(DLIB.template, (p + 0.18) / (1 + 2 * 0.18) * 150 + 0.5, atol=1e-4)
 
 
 def test_resolving_and_listing_import_no_numbers_and_no_families():

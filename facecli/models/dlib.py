@@ -18,6 +18,7 @@ import numpy as np
 
 from facecli.engine import Array, Network, Notify
 from facecli.errors import WeightsMissing
+from facecli.models.onnx_graph import Graph
 
 if TYPE_CHECKING:
     import torch
@@ -170,56 +171,34 @@ def _tensor(data: bytes, at: int) -> tuple[Array, int]:
 
 
 def build_onnx(weights: Weights) -> bytes:
-    """Return the network as a serialised ONNX model: float32 [N, 3, 150, 150] -> `raw` float32 [N, 128]."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes = []
-    constants = []
-    fresh = iter(range(10_000))
-
-    def constant(values: np.ndarray) -> str:
-        name = f"c{next(fresh)}"
-        constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
-
-    def node(op: str, *inputs: str, **attributes: object) -> str:
-        name = f"t{next(fresh)}"
-        nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
-        return name
+    """Return the network as a serialised ONNX model: float32 [N, 3, 150, 150] -> raw descriptors [N, 128]."""
+    graph = Graph()
+    parameters = iter(weights.convolutions)
 
     def convolution(x: str, stride: int, padding: int) -> str:
-        filters, bias = next(parameters)
-        return node("Conv", x, constant(filters), constant(bias), strides=[stride] * 2, pads=[padding] * 4)
+        filters, bias = (graph.constant(values) for values in next(parameters))
+        return graph.node("Conv", x, filters, bias, strides=[stride] * 2, pads=[padding] * 4)
 
     def grown(x: str, by_channels: int, by_px: int) -> str:
         if by_channels == by_px == 0:
             return x
-        return node("Pad", x, constant(np.array([0, 0, 0, 0, 0, by_channels, by_px, by_px], np.int64)))
+        ends = np.array([0, 0, 0, 0, 0, by_channels, by_px, by_px], np.int64)
+        return graph.node("Pad", x, graph.constant(ends))
 
-    parameters = iter(weights.convolutions)
-    x = node("Relu", convolution("chip", stride=2, padding=0))
-    x = node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2])
+    x = graph.node("Relu", convolution("chip", stride=2, padding=0))
+    x = graph.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2])
     width, size = 32, 35
     for channels, halves in BLOCKS:
         branch_size = (size - 3) // 2 + 1 if halves else size
         skip_size = size // 2 if halves else size
         branch = convolution(x, stride=2 if halves else 1, padding=0 if halves else 1)
-        branch = convolution(node("Relu", branch), stride=1, padding=1)
-        skip = node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2]) if halves else x
+        branch = convolution(graph.node("Relu", branch), stride=1, padding=1)
+        skip = graph.node("AveragePool", x, kernel_shape=[2, 2], strides=[2, 2]) if halves else x
         size = max(branch_size, skip_size)
         branch = grown(branch, 0, size - branch_size)
         skip = grown(skip, channels - width, size - skip_size)
-        x = node("Relu", node("Add", branch, skip))
+        x = graph.node("Relu", graph.node("Add", branch, skip))
         width = channels
-    x = node("Flatten", node("GlobalAveragePool", x))
-    nodes.append(helper.make_node("MatMul", [x, constant(weights.fc.T)], ["raw"]))
-    graph = helper.make_graph(
-        nodes,
-        "dlib_resnet",
-        [helper.make_tensor_value_info("chip", TensorProto.FLOAT, ["N", 3, INPUT_PX, INPUT_PX])],
-        [helper.make_tensor_value_info("raw", TensorProto.FLOAT, ["N", weights.fc.shape[0]])],
-        constants,
-    )
-    # Old enough for every ONNX Runtime that pyproject admits.
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model.SerializeToString()
+    x = graph.node("Flatten", graph.node("GlobalAveragePool", x))
+    raw = graph.node("MatMul", x, graph.constant(weights.fc.T))
+    return graph.serialised("dlib_resnet", "chip", ["N", 3, INPUT_PX, INPUT_PX], [raw])

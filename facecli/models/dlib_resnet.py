@@ -35,7 +35,10 @@ class DlibResNet(nn.Module):
         self.stem = nn.Conv2d(3, 32, 7, stride=2)
         widths = [32, *(channels for channels, _ in BLOCKS)]
         self.blocks = nn.Sequential(
-            *(Block(width, channels, halves) for width, (channels, halves) in zip(widths, BLOCKS, strict=False))
+            *(
+                Block(width, channels, halves)
+                for width, (channels, halves) in zip(widths, BLOCKS, strict=False)
+            )
         )
         self.fc = nn.Linear(256, self.dim, bias=False)
 
@@ -43,14 +46,12 @@ class DlibResNet(nn.Module):
     def from_weights(cls, weights: Weights) -> DlibResNet:
         """Return the network with dlib's weights, in eval mode."""
         module = cls()
-        layers = [module.stem]
-        for block in module.blocks:
-            layers += [block.first, block.second]
-        with torch.no_grad():
-            for layer, (filters, bias) in zip(layers, weights.convolutions, strict=True):
-                layer.weight.copy_(torch.from_numpy(filters))
-                layer.bias.copy_(torch.from_numpy(bias))
-            module.fc.weight.copy_(torch.from_numpy(weights.fc))
+        layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+        state = {"fc.weight": weights.fc}
+        names = {layer: name for name, layer in module.named_modules()}
+        for layer, (filters, bias) in zip(layers, weights.convolutions, strict=True):
+            state |= {f"{names[layer]}.weight": filters, f"{names[layer]}.bias": bias}
+        module.load_state_dict({name: torch.from_numpy(values) for name, values in state.items()})
         return module.eval()
 
     def forward(self, chips: Tensor) -> Tensor:

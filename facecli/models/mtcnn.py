@@ -12,7 +12,6 @@ import hashlib
 import importlib.util
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 
 from facecli.engine import Array, Network
 from facecli.errors import WeightsMissing
+from facecli.models.onnx_graph import Graph
 
 if TYPE_CHECKING:
     import torch
@@ -162,70 +162,35 @@ class _StateUnpickler(pickle.Unpickler):
 
 def build_onnx(stage: Stage, weights: dict[str, Array]) -> bytes:
     """Return the stage as a serialised ONNX model."""
-    from onnx import TensorProto, helper, numpy_helper
+    graph = Graph()
 
-    nodes = []
-    constants = []
-
-    def constant(name: str, values: Array) -> str:
-        constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
-        return name
-
-    def node(op: str, *inputs: str, **attributes: object) -> str:
-        name = f"t{len(nodes)}"
-        nodes.append(helper.make_node(op, list(inputs), [name], **attributes))
-        return name
+    def with_bias(operator: str, name: str, x: str, **attributes: Any) -> str:
+        weight, bias = graph.constant(weights[f"{name}.weight"]), graph.constant(weights[f"{name}.bias"])
+        return graph.node(operator, x, weight, bias, **attributes)
 
     def prelu(x: str, index: int, spatial: bool) -> str:
         slope = weights[f"prelu{index}.weight"]
-        return node("PRelu", x, constant(f"slope{index}", slope[:, None, None] if spatial else slope))
+        return graph.node("PRelu", x, graph.constant(slope[:, None, None] if spatial else slope))
 
+    first = weights["conv1.weight"]
+    shift = weights["conv1.bias"] + first.sum(axis=(1, 2, 3)) * np.float32(_SHIFT)
+    weights = {**weights, "conv1.weight": first * np.float32(_SCALE), "conv1.bias": shift}
     x = "image"
     for index, pool in enumerate(stage.pools, start=1):
-        filters, bias = weights[f"conv{index}.weight"], weights[f"conv{index}.bias"]
-        if index == 1:
-            bias = bias + filters.sum(axis=(1, 2, 3)) * np.float32(_SHIFT)
-            filters = filters * np.float32(_SCALE)
-        x = node("Conv", x, constant(f"filters{index}", filters), constant(f"bias{index}", bias))
-        x = prelu(x, index, spatial=True)
+        x = prelu(with_bias("Conv", f"conv{index}", x), index, spatial=True)
         if pool is not None:
             kernel, stride = pool
-            x = node("MaxPool", x, kernel_shape=[kernel] * 2, strides=[stride] * 2, ceil_mode=1)
+            x = graph.node("MaxPool", x, kernel_shape=[kernel] * 2, strides=[stride] * 2, ceil_mode=1)
     if stage.dense is not None:
         # The weights were trained in a column-major framework: width before height before channels.
-        x = node("Flatten", node("Transpose", x, perm=[0, 3, 2, 1]))
-        x = _gemm(node, constant, weights, stage.dense, x)
-        x = prelu(x, int(stage.dense[-1]), spatial=False)
+        x = graph.node("Flatten", graph.node("Transpose", x, perm=[0, 3, 2, 1]))
+        x = prelu(with_bias("Gemm", stage.dense, x, transB=1), int(stage.dense[-1]), spatial=False)
     outputs = []
     for head in stage.heads:
-        if stage.dense is None:
-            y = node(
-                "Conv",
-                x,
-                constant(f"{head}.weight", weights[f"{head}.weight"]),
-                constant(f"{head}.bias", weights[f"{head}.bias"]),
-            )
-        else:
-            y = _gemm(node, constant, weights, head, x)
-        outputs.append(node("Softmax", y, axis=1) if head.endswith("_1") else y)
-    size = stage.input_px
-    sizes: list[Any] = ["N", 3, "H", "W"] if size is None else ["N", 3, size, size]
-    graph = helper.make_graph(
-        nodes,
-        stage.name,
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, sizes)],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None) for output in outputs],
-        constants,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model.SerializeToString()
-
-
-def _gemm(
-    node: Callable[..., str], constant: Callable[..., str], weights: dict[str, Array], name: str, x: str
-) -> str:
-    weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-    return node("Gemm", x, constant(f"{name}.weight", weight), constant(f"{name}.bias", bias), transB=1)
+        y = with_bias("Conv", head, x) if stage.dense is None else with_bias("Gemm", head, x, transB=1)
+        outputs.append(graph.node("Softmax", y, axis=1) if head.endswith("_1") else y)
+    sizes = ["H", "W"] if stage.input_px is None else [stage.input_px] * 2
+    return graph.serialised(stage.name, "image", ["N", 3, *sizes], outputs)
 
 
 def _torch_module(stage: Stage) -> torch.nn.Module:

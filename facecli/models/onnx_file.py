@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facecli.download import file_digest
-from facecli.engine import Network, Notify
+from facecli.engine import Network, Notify, runtime_errors
 from facecli.errors import BadInput, NoSuchFile, UsageError
 from facecli.models.contract import Contract, Table, read_contract, read_table
 from facecli.models.registry import ModelSpec
@@ -274,7 +274,7 @@ def _prepared(path: Path, spec: ModelSpec, output_name: str) -> bytes:
         name = session.get_inputs()[0].name
         together = session.run(None, {name: chips})[0]
         alone = session.run(None, {name: chips[1:2]})[0]
-    except _ort_errors() as error:
+    except runtime_errors() as error:
         raise BadInput(
             f"ONNX Runtime cannot run the network on a batch of faces ({str(error).splitlines()[0][:200]})",
             path=path,
@@ -290,20 +290,6 @@ def _prepared(path: Path, spec: ModelSpec, output_name: str) -> bytes:
     if not np.allclose(together[1:2], alone, rtol=1e-3, atol=1e-3):
         raise BadInput("the embedding of a face depends on the batch it is in", path=path)
     return data
-
-
-def _ort_errors() -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime raises over a model it cannot load or run; the classes share no parent."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    own = (
-        state.Fail,
-        state.InvalidArgument,
-        state.InvalidGraph,
-        state.NotImplemented,
-        state.RuntimeException,
-    )
-    return (*own, ValueError)
 
 
 def _shape(sizes: list[int | None]) -> str:

@@ -1,0 +1,20 @@
+"""`python -m facecli` and the `facecli` script."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line."""
+    # File names that are not UTF-8 must not end a run.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    from facecli.cli import app
+
+    app(prog_name="facecli")
+
+
+if __name__ == "__main__":
+    main()
