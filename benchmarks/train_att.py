@@ -134,9 +134,9 @@ def ours(root: Path, cache: Path, trained: list[str], tested: list[str], seed: i
             data=root, out=Path(out) / "run", subjects=tuple(trained), seed=seed, **(OURS | options)
         )
         result = fit(config, cache_dir=cache)
-        test = training_data.load(
-            root, checkpoint.read_spec(result.best), cache_dir=cache, aligned=True
-        ).of(tested)
+        test = training_data.load(root, checkpoint.read_spec(result.best), cache_dir=cache, aligned=True).of(
+            tested
+        )
         found = {}
         for name in ("best", "last"):
             spec = checkpoint.read_spec(Path(out) / "run" / name)
@@ -189,14 +189,20 @@ def main() -> None:
                     for kind in ("cosine", "euclidean", "best", "last"):
                         if kind in row:
                             shown = "  ".join(
-                                f"{k} {row[kind][k]:.3f}" if row[kind][k] is not None else f"{k} -" for k in SHOWN
+                                f"{k} {row[kind][k]:.3f}" if row[kind][k] is not None else f"{k} -"
+                                for k in SHOWN
                             )
-                            print(f"{split} seed {seed} {recipe} {kind:9s} {shown}  {row['seconds']:.0f} s", flush=True)
+                            print(
+                                f"{split} seed {seed} {recipe} {kind:9s} {shown}  {row['seconds']:.0f} s",
+                                flush=True,
+                            )
     for split in options.split:
         for recipe in options.recipe:
             mine = [r for r in rows if r["split"] == split and r["recipe"] == recipe]
             for kind in [k for k in ("cosine", "euclidean", "best", "last") if k in mine[0]]:
-                means = {k: np.mean([r[kind][k] for r in mine]) for k in SHOWN if mine[0][kind][k] is not None}
+                means = {
+                    k: np.mean([r[kind][k] for r in mine]) for k in SHOWN if mine[0][kind][k] is not None
+                }
                 print(f"mean {split} {recipe} {kind}:", "  ".join(f"{k} {v:.3f}" for k, v in means.items()))
     if options.json is not None:
         options.json.write_text(json.dumps(rows, indent=1))

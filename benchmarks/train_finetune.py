@@ -73,7 +73,8 @@ def embed(module, spec, chips) -> np.ndarray:
         for start in range(0, len(chips), 64):
             x = torch.from_numpy(chips[start : start + 64].copy()).permute(0, 3, 1, 2).float()
             x = normalised(x, spec)
-            rows.append(unit(module(x) + module(x.flip(3))).numpy())
+            raw = module(x) + (module(x.flip(3)) if spec.mirror else 0)
+            rows.append(unit(raw).numpy())
     return np.concatenate(rows)
 
 
@@ -81,7 +82,8 @@ def tell(event) -> None:
     if isinstance(event, EpochDone):
         r = event.record
         print(
-            json.dumps({k: v for k, v in r.items() if not k.endswith("_interval") and k != "alarms"}), flush=True
+            json.dumps({k: v for k, v in r.items() if not k.endswith("_interval") and k != "alarms"}),
+            flush=True,
         )
     elif isinstance(event, Began | Alarm):
         print(event, flush=True)
@@ -120,14 +122,18 @@ def main() -> None:
     )
     start = time.perf_counter()
     result = fit(replace(config, **changed), cache_dir=options.cache, resume=options.resume, report=tell)
-    print(f"trained in {time.perf_counter() - start:.0f} s; best epoch {result.best_epoch}, share {result.best_share}")
+    print(
+        f"trained in {time.perf_counter() - start:.0f} s; best epoch {result.best_epoch}, share {result.best_share}"
+    )
     print(f"on the validation people: TAR at FMR {result.gain_fmr:g} {result.gain}")
     spec = checkpoint.read_spec(result.best)
     base = architectures.pretrained({"base": "dlib"}, cache_dir=options.cache)
     for name, data in test_sets(options.data, spec, options.cache).items():
         before, after = (embed(module, spec, data.chips) for module in (base, checkpoint.load(spec)))
         scores = [verification(t, data.names) for t in (before, after)]
-        print(f"{name}: {len(data)} images of {len(data.subjects)} people, EER {scores[0].eer.value:.4f} -> {scores[1].eer.value:.4f}")
+        print(
+            f"{name}: {len(data)} images of {len(data.subjects)} people, EER {scores[0].eer.value:.4f} -> {scores[1].eer.value:.4f}"
+        )
         for fmr in (1e-3, 1e-4):
             both = [s.tar[fmr] for s in scores]
             if both[0] is None or both[1] is None:

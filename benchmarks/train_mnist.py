@@ -33,7 +33,12 @@ ROWS = {
     "triplet, random triplets": {"loss": "triplet", "miner": "random-triplets"},
     "online contrastive, hard negatives": {"loss": "contrastive", "miner": "hard-negatives"},
     "online triplet, all": {"loss": "triplet", "miner": "all"},
-    "online triplet, batch-hard, soft": {"loss": "triplet", "miner": "batch-hard", "soft": True, "margin": 0.0},
+    "online triplet, batch-hard, soft": {
+        "loss": "triplet",
+        "miner": "batch-hard",
+        "soft": True,
+        "margin": 0.0,
+    },
     "online triplet, hardest negative": {"loss": "triplet", "miner": "hardest-negative"},
     "online triplet, semi-hard": {"loss": "triplet", "miner": "semi-hard"},
     "online triplet, random hard": {"loss": "triplet", "miner": "random-hard"},

@@ -156,7 +156,7 @@ class _Run:
                 images=len(self.data),
                 val_people=len(self.val.subjects),
                 val_images=len(self.val),
-                failures=len(self.data.failures) + len(self.val.failures),
+                failures=(*self.data.failures, *self.val.failures),
                 parameters=sum(p.numel() for p in module.parameters()),
                 trainable=freeze.trainable(module),
                 epochs=self.config.epochs,
@@ -250,6 +250,7 @@ class _Run:
         spec = checkpoint.read_spec(self.folder.best)
         comparisons = cross_comparisons(templates, self.val.names)
         if self.first:
+            network = checkpoint.network(spec, self.folder.root, None, None)
             save_calibration(
                 self.folder.calibration,
                 calibrate(
@@ -260,7 +261,7 @@ class _Run:
                         image_digests=self.val.digests,
                         subjects=self.val.names,
                     ),
-                    embedder_id=embedder_id(spec, str(spec.sha256), self.config.aligned),
+                    embedder_id=embedder_id(spec, network.key, self.config.aligned),
                     seed=self.config.seed,
                     notice="these people also chose the epoch: calibrate on others before relying on low rates",
                 ),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facecli.alarms import Alarm
+from facecli.errors import FaceError
 from facecli.validation import Measure
 
 
@@ -19,7 +20,7 @@ class Began:
     images: int
     val_people: int
     val_images: int
-    failures: int
+    failures: tuple[FaceError, ...]
     parameters: int
     trainable: int
     epochs: int

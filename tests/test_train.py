@@ -136,7 +136,7 @@ def test_a_run_leaves_all_that_its_use_needs(people, cache, tmp_path):
     known = calibration_file.load(result.best / "calibration.json")
     from facecli.embedder import Embedder
 
-    assert known.embedder_id == Embedder(str(result.best), cache_dir=cache, aligned=True).id
+    assert known.embedder_id == Embedder(str(result.best), cache_dir=cache, device="torch", aligned=True).id
     training = checkpoint.read_training(result.best)
     assert training["people"] == 9
     assert len(training["image_marks"].split()) == 48
