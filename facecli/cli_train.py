@@ -129,6 +129,10 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard's event files into --output.")
     ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw the curves and a 2-D view of the embeddings: .png, .svg or .pdf."),
+    ] = None,
     aligned: Aligned = False,
     min_face: MinFace = config.Detection.min_face_px,
     seed: Seed = 0,
@@ -151,7 +155,7 @@ def train(
     - `facecli train people/ -o run --resume`
     - `torchrun --nproc-per-node 2 -m facecli train people/ --device cuda`
     """
-    from facecli import distributed
+    from facecli import distributed, train_plot
     from facecli.output import Notes, Output, choose_format
 
     settings = Defaults(
@@ -194,11 +198,15 @@ def train(
     )
     folders: Folders = context.obj
     notes = Notes(quiet)
+    if plot is not None:
+        train_plot.check(plot)
     with ExitStack() as stack:
         if processes > 1:
             stack.enter_context(distributed.joined(device))
         sink = stack.enter_context(Output(COLUMNS, form=choose_format(form, None)))
-        wrong = _train(settings, folders, notes, sink, stack, resume=resume, tensorboard=tensorboard)
+        result, wrong = _train(settings, folders, notes, sink, stack, resume, tensorboard)
+        if plot is not None and distributed.rank() == 0:
+            train_plot.draw(result.history, result.templates, result.subjects, plot)
     raise typer.Exit(INPUT_ERROR if wrong else 0)
 
 
@@ -208,11 +216,10 @@ def _train(
     notes: Notes,
     sink: Any,
     stack: ExitStack,
-    *,
     resume: bool,
     tensorboard: bool,
-) -> bool:
-    """Run the training, telling of it; return whether a file could not be read."""
+) -> tuple[Trained, bool]:
+    """Run the training, telling of it; return what it came to, and whether a file could not be read."""
     from facecli.alarms import Alarm
     from facecli.tensorboard import EventFile
     from facecli.train import fit
@@ -246,7 +253,7 @@ def _train(
         notes.say(f"what was trained so far is in {settings.out}; repeat the command with --resume to go on")
         raise
     _ends(result, notes)
-    return wrong
+    return result, wrong
 
 
 def _begins(event: Began, notes: Notes) -> bool:

@@ -107,16 +107,17 @@ class Contrastive(nn.Module):
         s = similarities(unit(embeddings))
         d = root((2 - 2 * s).clamp(min=0))
         chosen = self.miner(s.detach(), Scene(labels, self.negative_margin, embeddings.shape[1], generator))
-        positive = F.relu(d - self.positive_margin).pow(self.power) * chosen.positive
-        negative = F.relu(self.negative_margin - d).pow(self.power) * chosen.negative
-        active = (negative.detach() > 0).sum() / chosen.negative.sum().clamp(min=1)
+        positive = F.relu(d - self.positive_margin) * chosen.positive
+        negative = F.relu(self.negative_margin - d) * chosen.negative
+        if self.power != 1:
+            positive, negative = positive.pow(self.power), negative.pow(self.power)
+        violating = negative.detach() > 0
+        active = violating.sum() / chosen.negative.sum().clamp(min=1)
         if self.reduction == "pairs":
             return Outcome(_mean(positive + negative, chosen.positive | chosen.negative), active)
         if self.reduction == "mean":
             return Outcome(_mean(positive, chosen.positive) + _mean(negative, chosen.negative), active)
-        return Outcome(
-            _mean(positive, positive.detach() > 0) + _mean(negative, negative.detach() > 0), active
-        )
+        return Outcome(_mean(positive, positive.detach() > 0) + _mean(negative, violating), active)
 
 
 class Logistic(nn.Module):

@@ -18,6 +18,7 @@ from facecli.commands import Commands
 from facecli.embedder import Embedder
 from facecli.options import Folders
 from facecli.tensorboard import EventFile, crc32c
+from facecli.train_plot import plane
 
 torch.set_num_threads(1)
 
@@ -68,6 +69,28 @@ def test_one_record_an_epoch_and_a_model_at_the_end(run, tmp_path):
     known = json.loads((tmp_path / "run" / "best" / "calibration.json").read_text())
     assert known["embedder_id"] == embedder.id
     assert len(list((tmp_path / "run").glob("events.out.tfevents.*"))) == 1
+
+
+def test_a_picture_of_the_run(run, tmp_path):
+    pytest.importorskip("matplotlib", reason="pictures need matplotlib")
+    done = run("--epochs", 2, "--plot", tmp_path / "run.svg")
+    assert done.exit_code == 0
+    drawn = (tmp_path / "run.svg").read_text()
+    assert drawn.startswith("<?xml")
+    assert run("--epochs", 2, "--resume", "--plot", tmp_path / "again.png").exit_code == 0
+    assert Image.open(tmp_path / "again.png").size == (1200, 960)
+    refused = run("--epochs", 2, "--resume", "--plot", tmp_path / "run.txt")
+    assert refused.exit_code == 2
+    assert "run.txt" in refused.stderr
+
+
+def test_the_plane_keeps_what_spreads_most():
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((50, 6)) * [9, 0.1, 3, 0.1, 0.1, 0.1]
+    points = plane(rows)
+    centred = rows - rows.mean(0)
+    assert abs(np.corrcoef(points[:, 0], centred[:, 0])[0, 1]) > 0.99
+    assert abs(np.corrcoef(points[:, 1], centred[:, 2])[0, 1]) > 0.99
 
 
 def test_a_second_run_needs_resume_or_another_folder(run):
