@@ -20,7 +20,7 @@ from torch.nn import functional as F  # noqa: N812
 from facecli import miners
 from facecli.errors import UsageError
 from facecli.miners import PairMiner, Scene, TripletMiner
-from facecli.pairwise import distances, mated_masks, root, similarities, squared_distances, unit
+from facecli.pairwise import chords, distances, mated_masks, similarities, squared_distances, unit
 
 REDUCTIONS = ("nonzero", "mean")
 DISTANCES = {
@@ -105,7 +105,7 @@ class Contrastive(nn.Module):
         self, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None
     ) -> Outcome:
         s = similarities(unit(embeddings))
-        d = root((2 - 2 * s).clamp(min=0))
+        d = chords(s)
         chosen = self.miner(s.detach(), Scene(labels, self.negative_margin, embeddings.shape[1], generator))
         positive = F.relu(d - self.positive_margin) * chosen.positive
         negative = F.relu(self.negative_margin - d) * chosen.negative
@@ -138,7 +138,7 @@ class Logistic(nn.Module):
     ) -> Outcome:
         s = similarities(unit(embeddings))
         chosen = self.miner(s.detach(), Scene(labels, 0.0, embeddings.shape[1], generator))
-        logit = self.log_scale.exp() * (self.offset - root((2 - 2 * s).clamp(min=0)))
+        logit = self.log_scale.exp() * (self.offset - chords(s))
         positive, negative = F.softplus(-logit) * chosen.positive, F.softplus(logit) * chosen.negative
         wrong = ((logit < 0) & chosen.positive) | ((logit > 0) & chosen.negative)
         pairs = (chosen.positive | chosen.negative).sum()
