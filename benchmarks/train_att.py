@@ -95,7 +95,7 @@ def classical(root: Path, cache: Path, trained: list[str], tested: list[str], se
     train, test = data.of(trained), data.of(tested)
     torch.manual_seed(seed)
     model = Tutorial()
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-4)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, fused=True)
     pairs = samplers.RandomPairs(train.labels, 2 * CLASSICAL_PAIRS, seed=seed)
     grey = torch.from_numpy(train.chips[..., :1].copy()).permute(0, 3, 1, 2).float() / 255
     for epoch in range(CLASSICAL_EPOCHS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -106,8 +107,12 @@ def train(
         str | None, typer.Option("--augment", help="none, flip, light, strong or digits.")
     ] = None,
     pull: Annotated[
-        float | None,
-        typer.Option("--pull", min=0, help="How strongly the embeddings are held to the base's."),
+        str | None,
+        typer.Option(
+            "--pull",
+            help="How strongly the embeddings are held to the base's; of several, e.g. 3,10,30, one run each and"
+            " the best by validation.",
+        ),
     ] = None,
     blend: Annotated[
         str | None,
@@ -158,6 +163,9 @@ def train(
     from facecli import distributed, train_plot
     from facecli.output import Notes, Output, choose_format
 
+    pulls = () if pull is None else _numbers("--pull", pull)
+    if pull is not None and min(pulls, default=-1.0) < 0:
+        raise UsageError(f"--pull {pull} is not a strength", hint="0 or more, or several such as 3,10,30")
     settings = Defaults(
         data=data,
         out=output,
@@ -188,8 +196,8 @@ def train(
         accumulate=accumulate,
         freeze=freeze,
         augmentation=augmentation,
-        pull=pull,
-        blend=_shares(blend),
+        pull=pulls[0] if pulls else None,
+        blend=None if blend is None else _numbers("--blend", blend),
         precision=precision,
         # Each process of a machine has a GPU of its own.
         device=f"cuda:{local_process}" if processes > 1 and device == "cuda" else device,
@@ -204,7 +212,7 @@ def train(
         if processes > 1:
             stack.enter_context(distributed.joined(device))
         sink = stack.enter_context(Output(COLUMNS, form=choose_format(form, None)))
-        result, wrong = _train(settings, folders, notes, sink, stack, resume, tensorboard)
+        result, wrong = _train(settings, pulls, folders, notes, sink, stack, resume, tensorboard)
         if plot is not None and distributed.rank() == 0:
             train_plot.draw(result.history, result.templates, result.subjects, plot)
     raise typer.Exit(INPUT_ERROR if wrong else 0)
@@ -212,6 +220,7 @@ def train(
 
 def _train(
     settings: Defaults,
+    pulls: tuple[float, ...],
     folders: Folders,
     notes: Notes,
     sink: Any,
@@ -221,6 +230,7 @@ def _train(
 ) -> tuple[Trained, bool]:
     """Run the training, telling of it; return what it came to, and whether a file could not be read."""
     from facecli.alarms import Alarm
+    from facecli.sweep import fit_pulls
     from facecli.tensorboard import EventFile
     from facecli.train import fit
     from facecli.train_events import Began, EpochDone, Event, Step
@@ -241,14 +251,14 @@ def _train(
         elif isinstance(event, EpochDone):
             sink.emit(event.record)
             if tensorboard:
-                events = events if events is not None else EventFile(settings.out)
+                if events is None or event.record["epoch"] == 0:
+                    events = EventFile(settings.out)
                 numbers = {k: float(v) for k, v in event.record.items() if isinstance(v, int | float)}
                 events.add(event.record["epoch"], numbers)
 
+    run = partial(fit, cache_dir=folders.cache, resume=resume, report=hear, notify=notes.say, progress=cut)
     try:
-        result = fit(
-            settings, cache_dir=folders.cache, resume=resume, report=hear, notify=notes.say, progress=cut
-        )
+        result = fit_pulls(settings, pulls, run) if len(pulls) > 1 else run(settings)
     except KeyboardInterrupt:
         notes.say(f"what was trained so far is in {settings.out}; repeat the command with --resume to go on")
         raise
@@ -284,10 +294,8 @@ def _ends(result: Trained, notes: Notes) -> None:
         )
 
 
-def _shares(text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
+def _numbers(option: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(",") if part.strip())
     except ValueError as error:
-        raise UsageError(f"--blend {text} is not a list of numbers", hint="such as 0.25,0.5") from error
+        raise UsageError(f"{option} {text} is not a list of numbers", hint="such as 0.25,0.5") from error

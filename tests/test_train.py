@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from PIL import Image
 from facecli import calibration_file, train
 from facecli.errors import BadInput, UsageError
 from facecli.models import checkpoint
+from facecli.sweep import fit_pulls
 from facecli.train import fit
 from facecli.train_config import TrainConfig
 from facecli.train_events import Began, EpochDone, Step
@@ -381,6 +383,24 @@ def test_strong_pull_keeps_the_base(people, cache, tmp_path):
         moved.append(float((1 - (outputs[0] * outputs[1]).sum(1)).mean()))
         assert a.keys() == b.keys()
     assert moved[1] < moved[0]
+
+
+def test_the_pull_is_chosen_on_validation_people(people, cache, tmp_path):
+    first = fit(config(people, tmp_path / "first", epochs=2, lr=5e-3), cache_dir=cache)
+    settings = config(
+        people, tmp_path / "sweep", base=str(first.best), dim=None, input_size=None, epochs=2, lr=5e-3
+    )
+    for resume in (False, True):
+        best = fit_pulls(settings, (0.0, 100.0), partial(fit, cache_dir=cache, resume=resume))
+        assert best.best == tmp_path / "sweep" / "best"
+        assert checkpoint.read_training(best.best)["verification"]["rank"] == best.best_record["rank"]
+        assert best.best_record["rank"][0] >= max(
+            json.loads(line)["rank"][0]
+            for path in (tmp_path / "sweep").glob("pull-*/log.jsonl")
+            for line in path.read_text().splitlines()
+        )
+    with pytest.raises(UsageError):
+        fit_pulls(settings, (1.0,), partial(fit, cache_dir=cache))
 
 
 def test_pull_and_blend_need_a_base(people, cache, tmp_path):
