@@ -50,8 +50,10 @@ class Learner:
         self.device = torch.device(config.device)
         if distributed.world() > 1:
             distributed.join_batch_norms(begun.module)
+            # The blocks name modules, and some of them are others now.
+            self.parts = freeze.blocks(begun.module, begun.architecture)
         # Channels last: a third faster on CPUs, and what tensor cores want.
-        self.module = begun.module.to(self.device, memory_format=torch.channels_last)
+        self.module = begun.module.to(self.device).to(memory_format=torch.channels_last)
         self.loss = recipe.loss_for(config, begun.spec.dim, len(data.subjects)).to(self.device)
         self.sampler = recipe.sampler_for(config, data)
         self.optimizer = recipe.optimizer_for(config, begun, self.loss)

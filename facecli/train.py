@@ -31,6 +31,9 @@ from facecli.validation import ranking_fmr, tar_gain, verification
 
 Weights = dict[str, Tensor]
 
+CURVE = ("epoch", "loss", "eer", "tar_at_fmr_1e-2", "tar_at_fmr_1e-3", "rank1", "map_at_r")
+"""What a checkpoint keeps of the epochs before it."""
+
 
 def fit(
     config: TrainConfig,
@@ -121,7 +124,7 @@ class _Run:
         if state is None:
             best = self._judged(0, 1.0, start_templates)
             history: list[dict[str, Any]] = [{"loss": None, **best}]
-            self._save(self.folder.best, best)
+            self._save(self.folder.best, best, [])
             self._keep(0, history, best)
             self._done(history[0])
         else:
@@ -133,7 +136,7 @@ class _Run:
             for found in candidates:
                 if found["rank"] > best["rank"]:
                     best = found
-                    self._save(self.folder.best, best)
+                    self._save(self.folder.best, best, history)
             record = candidates[-1] | figures | {"best_epoch": best["epoch"], "best_share": best["share"]}
             record["shares"] = [[found["share"], *found["rank"]] for found in candidates]
             raised = alarms.after(
@@ -148,7 +151,7 @@ class _Run:
         return self._finished(history, best, start_templates)
 
     def _began(self, first_epoch: int) -> None:
-        parts, module = self.begun.parts, self.begun.module
+        parts, module = self.learner.parts, self.learner.module
         freeze.apply(module, parts, self.learner.learning_blocks(first_epoch))
         self.report(
             Began(
@@ -200,8 +203,8 @@ class _Run:
         }
         self.learner.module.load_state_dict(blended)
 
-    def _save(self, folder: Path, found: dict[str, Any]) -> None:
-        """Write the network as blended for `found` as a checkpoint."""
+    def _save(self, folder: Path, found: dict[str, Any], history: list[dict[str, Any]]) -> None:
+        """Write the network as blended for `found` as a checkpoint; `history` is what led there."""
         if not self.first:
             return
         learned = self._weights()
@@ -219,13 +222,14 @@ class _Run:
                 "image_marks": " ".join(marks((*self.data.digests, *self.val.digests))),
                 "subject_marks": " ".join(marks((*self.data.subjects, *self.val.subjects))),
                 "verification": found,
+                "curve": [{key: r.get(key) for key in CURVE} for r in history],
             },
         )
         self._load(learned, 1.0)
 
     def _keep(self, epoch: int, history: list[dict[str, Any]], best: dict[str, Any]) -> None:
         if self.first:
-            self._save(self.folder.last, history[-1] | {"share": 1.0})
+            self._save(self.folder.last, history[-1] | {"share": 1.0}, history[:-1])
             self.folder.write_state(
                 {"epoch": epoch, "history": history, "best": best, **self.learner.state()}
             )

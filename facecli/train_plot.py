@@ -72,7 +72,7 @@ def draw(
     for k, name in enumerate(shown):
         own = points[[n == name for n in names]]
         axes[3].scatter(own[:, 0], own[:, 1], s=14, color=colormaps["tab20"](k), label=name)
-    axes[3].set_title(f"{len(shown)} people of the validation, best epoch, first two principal directions")
+    axes[3].set_title(f"embeddings of {len(shown)} validation people (PCA)")
     axes[3].set_aspect("equal", "datalim")
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix.lower()[1:], dpi=120)

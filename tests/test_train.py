@@ -142,6 +142,7 @@ def test_a_run_leaves_all_that_its_use_needs(people, cache, tmp_path):
     training = checkpoint.read_training(result.best)
     assert training["people"] == 9
     assert len(training["image_marks"].split()) == 48
+    assert [r["epoch"] for r in training["curve"]] == list(range(result.best_epoch))
     assert spec.name == "run"
 
 
