@@ -68,7 +68,7 @@ def main() -> None:
         cache = Path(folder) / "cache"
         environment = {**os.environ, "FACECLI_CACHE": str(cache)}
         python, ours = [sys.executable], [sys.executable, "-m", "facecli"]
-        verify = [*ours, "verify", *map(str, photos), "--threshold", "0.9"]
+        verify = [*ours, "verify", *map(str, photos)]
         start = time.perf_counter()
         subprocess.run(verify, env=environment, capture_output=True, check=False)
         print(f"the very first verify, which prepares the networks: {time.perf_counter() - start:.2f} s")

@@ -61,8 +61,8 @@ def flatten(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [row]
 
 
-def explanation(made: Calibration) -> str:
-    """Return where the numbers come from and how good the map to probabilities is, in a few lines."""
+def explanation(made: Calibration) -> list[str]:
+    """Return where the numbers come from and how good the map to probabilities is, in a few sentences."""
     quality, method = made.quality, made.score_map.method
     lines = [f"thresholds chosen on {_data(made.chosen_on)}"]
     if made.reported_on is not None:
@@ -79,7 +79,7 @@ def explanation(made: Calibration) -> str:
         f"  {b.low:.1f} to {b.high:.1f}  {b.predicted:8.4f} {b.observed:8.4f}  {b.n_mated:,} + {b.n_nonmated:,}"
         for b in quality.reliability
     ]
-    return "\n".join(lines)
+    return lines
 
 
 def doubts(made: Calibration) -> list[str]:

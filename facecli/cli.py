@@ -13,6 +13,7 @@ import typer
 from facecli import __version__, config
 from facecli.cli_calibrate import calibrate
 from facecli.cli_embed import doctor, embed, models
+from facecli.cli_eval import evaluate
 from facecli.cli_match import find, verify
 from facecli.commands import Commands
 from facecli.options import Folders
@@ -65,3 +66,5 @@ def main(
 
 for command in (verify, find, embed, calibrate, models, doctor):
     app.command()(command)
+# Named after what people type; a function called eval would hide Python's own.
+app.command("eval")(evaluate)

@@ -168,7 +168,8 @@ def calibrate(
     with Output(columns, form=form, flatten=report.flatten) as sink:
         for record in report.records(made, targets, prior):
             sink.emit(record)
-    notes.say(report.explanation(made))
+    for line in report.explanation(made):
+        notes.say(line)
     wrong = chosen.wrong_input or (reported is not None and reported.wrong_input)
     raise typer.Exit(INPUT_ERROR if wrong else 0)
 

@@ -74,9 +74,8 @@ def embed(
     folders: Folders = context.obj
     notes = Notes(quiet)
     if (db is None) == (not sources):
-        raise UsageError(
-            "nothing to embed" if db is None else "--db takes no photos", hint="give photos or --db, not both"
-        )
+        what = "nothing to embed" if db is None else "--db embeds the photos of the database"
+        raise UsageError(what, hint="give photos, or a database with --db")
     embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
     if db is not None and output is not None and output.suffix == ".npy":
         raise UsageError("a database keeps its own templates", hint="leave out --output, or give photos")
@@ -155,7 +154,7 @@ def _embed_photos(
     sources: list[str], embedder: Embedder, notes: Notes, form: str, output: Path | None
 ) -> int:
     from facecli.embedder import Embedded
-    from facecli.output import Output
+    from facecli.output import Output, choose_format
     from facecli.records import embed_record, failed_record
     from facecli.sources import embedded, photos_from
     from facecli.templates_file import NpyOutput
@@ -173,13 +172,15 @@ def _embed_photos(
             )
     npy = output is not None and output.suffix == ".npy"
     columns = ["path", "face", "n_faces", "box", "probability", "embedder_id", "error"]
+    if choose_format(form, output) in ("csv", "tsv"):
+        columns.insert(-1, "embedding")
     sink: Output | NpyOutput
     if npy and output is not None:
         sink = NpyOutput(output, embedder.dim)
     else:
         sink = Output(columns, form=form, path=output, flatten=_embed_rows)
     failed = 0
-    with sink, notes.progress("embedding") as tell:
+    with sink, notes.progress("embedding", shown=not sink.scrolls) as tell:
         for done, (path, found) in enumerate(embedded(photos, embedder), start=1):
             if isinstance(found, Embedded):
                 for chosen in found.faces:
@@ -187,7 +188,8 @@ def _embed_photos(
             else:
                 failed += 1
                 sink.emit(failed_record(path, found))
-                notes.warn(str(found))
+                if sink.form != "table" or output is not None:
+                    notes.warn(str(found))
             tell(done, total)
     if npy:
         notes.say(f"{sink.count} templates of {embedder.dim} numbers in {output}, their table beside it")  # type: ignore[union-attr]

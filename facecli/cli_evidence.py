@@ -128,7 +128,7 @@ def remark(chosen: Evidence, reported: Evidence | None, notes: Notes) -> str:
             notes.warn(f"{failure.path}: {failure.message}")
         if data.failures:
             notes.warn(
-                f"{len(data.failures):,} images could not be embedded: their comparisons count as failures"
+                f"images that could not be embedded: {len(data.failures):,}; their comparisons count as failures"
             )
         for remark in data.remarks:
             notes.warn(remark)

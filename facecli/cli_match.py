@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -34,6 +34,12 @@ from facecli.options import (
     open_rule,
     read_pairs,
 )
+
+if TYPE_CHECKING:
+    from facecli.embedder import Embedder
+    from facecli.output import Notes, Output
+    from facecli.pairs import PairSet
+    from facecli.rule import Rule
 
 
 def verify(
@@ -91,28 +97,23 @@ def verify(
     folders: Folders = context.obj
     embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
     rule = open_rule(folders, embedder, threshold, fmr, calibration, prior)
-    with Output(library.COLUMNS, form=form, path=output, flatten=library.flatten) as sink:
+    with Output(
+        library.COLUMNS, form=form, path=output, flatten=library.flatten, upright=pairs is None
+    ) as sink:
         if pairs is not None:
-            code = 0
-            source = read_pairs(pairs, root)
-            with notes.progress("embedding") as tell:
-                for error in source.errors:
-                    notes.warn(str(error))
-                    code = INPUT_ERROR
-                for record in library.verify_pairs(embedder, rule, source, progress=tell):
-                    sink.emit(record)
-                    code = INPUT_ERROR if "error" in record else code
-            raise typer.Exit(code)
-        if db is not None and subject is not None:
-            # --faces and --face are about the photo: enrolment takes the largest face whatever they say.
-            gallery = open_gallery(db, embedder.choosing("largest"), folders, notes, no_refresh)
-            record = library.verify_subject(embedder, rule, gallery, chosen[0], subject)
+            code = _compare_pairs(embedder, rule, read_pairs(pairs, root), sink, notes)
         else:
-            record = library.verify_photos(embedder, rule, chosen[0], chosen[1])
-        sink.emit(record)
+            if db is not None and subject is not None:
+                # --faces and --face are about the photo: enrolment takes the largest face whatever they say.
+                gallery = open_gallery(db, embedder.choosing("largest"), folders, notes, no_refresh)
+                record = library.verify_subject(embedder, rule, gallery, chosen[0], subject)
+            else:
+                record = library.verify_photos(embedder, rule, chosen[0], chosen[1])
+            sink.emit(record)
+            code = 0 if record["match"] else NON_MATCH
     if sink.form == "table":
         notes.say(rule.describe())
-    raise typer.Exit(0 if record["match"] else NON_MATCH)
+    raise typer.Exit(code)
 
 
 def find(
@@ -199,7 +200,8 @@ def find(
             sink.emit(record)
             if "error" in record:
                 failed = True
-                notes.warn(f"{record['probe']}: {record['error']['message']}")
+                if sink.form != "table" or output is not None:
+                    notes.warn(f"{record['probe']}: {record['error']['message']}")
                 continue
             found |= record["match"]
             drawn.append(record)
@@ -210,6 +212,22 @@ def find(
     if sink.form == "table":
         notes.say(rule.describe())
     raise typer.Exit(INPUT_ERROR if failed else 0 if found else NON_MATCH)
+
+
+def _compare_pairs(embedder: Embedder, rule: Rule, pairs: PairSet, sink: Output, notes: Notes) -> int:
+    """Emit a record a pair; return 0 when every row of the list was compared."""
+    from facecli.verify import verify_pairs
+
+    for error in pairs.errors:
+        notes.warn(str(error))
+    failed = 0
+    with notes.progress("embedding", shown=not sink.scrolls) as tell:
+        for record in verify_pairs(embedder, rule, pairs, progress=tell):
+            sink.emit(record)
+            failed += "error" in record
+    if failed:
+        notes.warn(f"{failed:,} of {len(pairs):,} pairs could not be compared")
+    return INPUT_ERROR if failed or pairs.errors else 0
 
 
 def _check_verify(

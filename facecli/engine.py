@@ -152,14 +152,18 @@ def _load_onnx(network: Network, cache_dir: Path, threads: int, notify: Notify |
 def _load_torch(network: Network, device: str) -> Runner:
     import torch
 
+    known = "use --device cpu, torch, cuda, cuda:N or mps"
     try:
         place = torch.device("cpu" if device == "torch" else device)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device '{device}'", hint=known) from error
+    try:
         module = network.torch().eval().to(place)
         torch.zeros(1, device=place)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(
             f"the device '{device}' cannot be used ({str(error).splitlines()[0]})",
-            hint="use --device cpu, torch, cuda, cuda:N or mps",
+            hint=known,
         ) from error
     # TensorFloat-32 convolutions would differ from the CPU's float32 by more than 1e-4.
     torch.backends.cudnn.allow_tf32 = False

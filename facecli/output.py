@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,12 @@ Record = dict[str, Any]
 Flatten = Callable[[Record], list[Record]]
 
 FORMATS = ("auto", "table", "jsonl", "csv", "tsv")
+PATIENCE_SECONDS = 1.0
+"""Work that is done by then shows no progress."""
+
+ERROR_WIDTH = 40
+"""Characters that a table must have left for errors to be a column of it, which is the last."""
+
 _ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "table"}
 
 
@@ -29,7 +36,7 @@ class Output:
     """Writes records in one format; used as a context, whose end completes the output.
 
     `columns` are the keys of the flat rows that `flatten` makes of a record. With `path` the file appears whole
-    at the end, or not at all.
+    at the end, or not at all. `upright` shows a single record as a table with a line a key.
     """
 
     def __init__(
@@ -40,10 +47,12 @@ class Output:
         path: Path | None = None,
         flatten: Flatten = lambda record: [record],
         title: str = "",
+        upright: bool = False,
     ) -> None:
         self.columns = columns
         self.flatten = flatten
         self.title = title
+        self.upright = upright
         self.form = choose_format(form, path)
         self.path = path
         self._rows: list[Record] = []
@@ -81,6 +90,11 @@ class Output:
         elif self._aside is not None:
             self._aside.unlink(missing_ok=True)
 
+    @property
+    def scrolls(self) -> bool:
+        """Say whether records run over a terminal as they are made, so that a bar would stand in their way."""
+        return self._streams and self.form != "table" and self._file.isatty()
+
     def emit(self, record: Record) -> None:
         """Write one record."""
         if self.form == "jsonl":
@@ -102,18 +116,54 @@ class Output:
         from rich.markup import escape
         from rich.table import Table
 
+        if not self._rows:
+            return
+        terminal = self._file.isatty()
+        console = Console(file=self._file, width=None if terminal else 160, highlight=False)
+        if self.upright:
+            console.print(_upright(self._rows[0], self.columns))
+            return
         table = Table(box=None, pad_edge=False, header_style="bold", title=self.title, title_justify="left")
         shown = [key for key in self.columns if any(row.get(key) not in (None, "") for row in self._rows)]
+        texts = [[_shown(row.get(key)) for key in shown] for row in self._rows]
+        errors: list[str] = []
+        if "error" in shown and console.width - _width(shown[:-1], texts) < ERROR_WIDTH:
+            # A sentence in a narrow column would be a tower: below, and the names above stay in one piece.
+            shown = shown[:-1]
+            errors = [f"{cells[0]}: {cells[-1]}" for cells in texts if cells[-1]]
         for key in shown:
             numeric = all(isinstance(row.get(key), int | float | None) for row in self._rows)
             table.add_column(key.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
-        for row in self._rows:
+        for row, cells in zip(self._rows, texts, strict=True):
             style = "red" if row.get("error") else "green" if row.get("match") is True else None
-            table.add_row(*(escape(_shown(row.get(key))) for key in shown), style=style)
-        terminal = self._file.isatty()
-        console = Console(file=self._file, width=None if terminal else 160, highlight=False)
-        if self._rows:
-            console.print(table)
+            table.add_row(*(escape(cell) for cell in cells[: len(shown)]), style=style)
+        console.print(table)
+        for error in errors:
+            console.print(escape(error), style="red")
+
+
+def _width(columns: list[str], texts: list[list[str]]) -> int:
+    """Return the characters that the first columns of a table take, with the gaps after them."""
+    from rich.cells import cell_len
+
+    return sum(
+        max(len(name), *(cell_len(cells[index]) for cells in texts)) + 2 for index, name in enumerate(columns)
+    )
+
+
+def _upright(row: Record, columns: list[str]) -> Any:
+    """Return one row as a table with a line a key: long names stay in one piece."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key in columns:
+        if row.get(key) not in (None, ""):
+            style = {True: "green", False: "yellow"}[row[key]] if key == "match" else None
+            table.add_row(key.replace("_", " "), escape(_shown(row[key])), style=style)
+    return table
 
 
 def aside(path: Path) -> Path:
@@ -125,6 +175,11 @@ def aside(path: Path) -> Path:
 
 def _cannot_write(path: Path, error: OSError) -> UsageError:
     return UsageError(f"cannot be written ({(error.strerror or str(error)).lower()})", path=path)
+
+
+def show(text: str) -> None:
+    """Print a picture made of characters, or an empty line, between the tables of a terminal."""
+    print(text)
 
 
 def choose_format(form: str, path: Path | None) -> str:
@@ -165,50 +220,51 @@ class Notes:
         print(f"facecli: warning: {one_line(text)}", file=sys.stderr, flush=True)
 
     @contextmanager
-    def progress(self, what: str, *, size: bool = False) -> Iterator[Callable[[int, int | None], None]]:
+    def progress(
+        self, what: str, *, size: bool = False, shown: bool = True
+    ) -> Iterator[Callable[[int, int | None], None]]:
         """Yield a function to be told (done, total); shows a bar with rate and time left on a terminal.
 
-        `size` counts bytes. The bar appears with the first call, so that nothing to do shows nothing.
+        `size` counts bytes. The bar comes after a second: what is done by then needs none.
         """
-        if self.quiet or not sys.stderr.isatty():
+        if self.quiet or not shown or not sys.stderr.isatty():
             yield lambda done, total: None
             return
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+        began = time.monotonic()
+        bar: Any = None
 
-        rate = TextColumn("{task.fields[rate]}")
-        counts = [DownloadColumn(), TransferSpeedColumn()] if size else [MofNCompleteColumn(), rate]
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            *counts,
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        task = None
+        def tell(done: int, total: int | None) -> None:
+            nonlocal bar
+            if bar is None:
+                if time.monotonic() - began < PATIENCE_SECONDS:
+                    return
+                bar = _bar(size)
+                bar.start()
+                bar.add_task(what, total=None, rate="")
+            speed = done / (time.monotonic() - began)
+            bar.update(0, completed=done, total=total, rate=f"{speed:.1f}/s")
+
         try:
-
-            def tell(done: int, total: int | None) -> None:
-                nonlocal task
-                if task is None:
-                    bar.start()
-                    task = bar.add_task(what, total=total, rate="")
-                speed = bar.tasks[0].speed
-                bar.update(task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
-
             yield tell
         finally:
-            if task is not None:
+            if bar is not None:
                 bar.stop()
+
+
+def _bar(size: bool) -> Any:
+    from rich import progress
+    from rich.console import Console
+
+    rate = progress.TextColumn("{task.fields[rate]}")
+    counts = [progress.DownloadColumn()] if size else [progress.MofNCompleteColumn(), rate]
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        *counts,
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
 
 
 def _plain(value: object) -> object:

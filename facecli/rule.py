@@ -39,13 +39,18 @@ class Rule:
             "similarity": similarity,
             "threshold": self.threshold,
             "match": similarity >= self.threshold,
-            "fmr": None if self.point is None else self.point.fmr,
-            "fnmr": None if self.point is None else self.point.fnmr,
+            **self.rates(),
             "probability": None,
         }
         if self.calibration is not None:
             judged["probability"] = round(self.calibration.probability(similarity, self.prior), 6)
         return judged
+
+    def rates(self) -> dict[str, float | None]:
+        """Return `fmr` and `fnmr` at the threshold, to six digits; None where nobody measured them."""
+        if self.point is None:
+            return {"fmr": None, "fnmr": None}
+        return {"fmr": float(f"{self.point.fmr:.6g}"), "fnmr": float(f"{self.point.fnmr:.6g}")}
 
     def describe(self) -> str:
         """Return the rule in one sentence."""

@@ -38,11 +38,15 @@ class ScoreBlock:
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
-    """Scores read from a csv: the comparisons, the line of each, and the rows left out."""
+    """Scores read from a csv: the comparisons, the line of each, and the rows left out.
+
+    `people` are the names behind the comparisons' numbers, () where nobody knows who is who.
+    """
 
     comparisons: Comparisons
     lines: tuple[int, ...]
     errors: tuple[BadInput, ...]
+    people: tuple[str, ...] = ()
 
 
 def cross_scores(
@@ -118,11 +122,13 @@ def parse_scores(data: bytes, *, source: str) -> ScoreTable:
     if not values:
         raise table.nothing()
     similarity = np.array(values, dtype=np.float64)
+    people: tuple[str, ...] = ()
     if names:
         comparisons = Comparisons.of(similarity, [a for a, _ in names], [b for _, b in names])
+        people = tuple(sorted({name for pair in names for name in pair}))
     else:
         comparisons = Comparisons(similarity, np.array(labels, dtype=bool))
-    return ScoreTable(comparisons, tuple(lines), table.in_order())
+    return ScoreTable(comparisons, tuple(lines), table.in_order(), people)
 
 
 def _later(start: int, stop: int, n: int) -> NDArray[np.bool_]:

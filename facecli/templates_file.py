@@ -22,6 +22,7 @@ class NpyOutput:
         self.path = path
         self.dim = dim
         self.form = "npy"
+        self.scrolls = False
         self._records: list[dict[str, Any]] = []
         self._templates: list[np.ndarray] = []
 

@@ -47,7 +47,10 @@ def verify_photos(embedder: Embedder, rule: Rule, left: Path, right: Path) -> di
 def verify_subject(
     embedder: Embedder, rule: Rule, gallery: Gallery, photo: Path, subject: str
 ) -> dict[str, Any]:
-    """Compare a photo with an enrolled person, by the most similar of the person's samples."""
+    """Compare a photo with an enrolled person, by the most similar of the person's samples.
+
+    `right` is that sample, relative to the database.
+    """
     samples = [sample for sample in gallery.samples if sample.subject == printable(subject)]
     templates = gallery.templates_of(subject)
     (found,) = embedder.embed([(photo, None)])
@@ -57,7 +60,7 @@ def verify_subject(
     best = int(np.argmax(similarities))
     return {
         "left": printable(photo),
-        "right": printable(gallery.root / samples[best].path),
+        "right": printable(samples[best].path),
         "subject": samples[best].subject,
         "samples": len(samples),
         **rule.judge(similarities[best]),

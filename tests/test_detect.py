@@ -239,7 +239,7 @@ def test_suppression_is_the_greedy_loop(places, seed, of_smaller):
 def test_faces_of_forty_px_in_wild_photographs(detector, peer, wild, opened):
     """A small part of what benchmarks/detection.py measures on all of them, with room for its chance."""
     missed, apart, total = [], [], 0
-    for path in wild[::13]:
+    for path in wild[::17]:
         ours = detector.all_faces(opened(path))
         for box, points in peer(path):
             if min(box[2] - box[0], box[3] - box[1]) < 40:
@@ -250,6 +250,6 @@ def test_faces_of_forty_px_in_wild_photographs(detector, peer, wild, opened):
                 missed.append((Path(path).name, [round(side) for side in box]))
             else:
                 apart.append(landmarks_apart(points, face.landmarks))
-    assert total >= 20
+    assert total >= 14
     assert len(missed) <= 1, missed
     assert np.median(apart) <= 0.03

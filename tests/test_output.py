@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from facecli import output
 from facecli.errors import NoFace, UsageError, one_line
 from facecli.output import FORMATS, Notes, Output, choose_format, error_record, error_text
 
@@ -61,6 +62,30 @@ def test_the_table_is_for_eyes(capsys):
     assert lines[2].startswith('caf\u00e9,\\t"q"\\nline.jpg')
     assert lines[3].endswith("no_face: no face found")
     assert len(lines) == 4
+
+
+@pytest.mark.parametrize("folders", [1, 9, 17])
+def test_an_error_never_breaks_the_names_beside_it(folders, capsys):
+    long = [{"path": "folder/" * folders + "photo.jpg", "similarity": 0.5}]
+    long.append({"path": "bad.jpg", "error": {"code": "no_face", "message": "no face found here " * 20}})
+    written("table", long)
+    lines = capsys.readouterr().out.splitlines()
+    assert long[0]["path"] in lines[1]
+    assert lines[2].startswith("bad.jpg")
+    assert all(len(line) <= 160 for line in lines)
+    assert " ".join(" ".join(lines[2:]).split()).endswith("no face found here")
+
+
+def test_one_record_upright_is_a_line_a_key(capsys):
+    with Output(COLUMNS, form="table", flatten=flatten, upright=True) as sink:
+        sink.emit(RECORDS[0])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["path", "a", "b.jpg"],
+        ["match", "yes"],
+        ["similarity", "0.9277"],
+        ["box", "[1.5,", "2]"],
+    ]
 
 
 def test_a_table_shows_no_empty_column_and_no_empty_table(capsys):
@@ -184,12 +209,14 @@ def test_notes_go_to_stderr_and_quiet_keeps_warnings(capsys):
         assert found.err == ("" if quiet else "facecli: said\n") + "facecli: warning: two\\nlines\n"
 
 
-def shown_on_a_terminal(monkeypatch, work):
+def shown_on_a_terminal(monkeypatch, work, patience=0.0):
     """Return what `work` writes to stderr where that is a terminal."""
     ours, theirs = pty.openpty()
     with open(theirs, "w", encoding="utf-8", closefd=False) as stream:
         monkeypatch.setattr(sys, "stderr", stream)
         monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr("facecli.output.PATIENCE_SECONDS", 0)
+        monkeypatch.setattr(output, "PATIENCE_SECONDS", patience)
         work()
         stream.flush()
     monkeypatch.undo()
@@ -227,3 +254,11 @@ def test_progress_without_a_total_and_without_anything_to_do(monkeypatch):
 
     assert "7/?" in shown_on_a_terminal(monkeypatch, unknown)
     assert shown_on_a_terminal(monkeypatch, nothing) == ""
+
+
+def test_work_that_is_done_at_once_shows_no_progress(monkeypatch):
+    def quick():
+        with Notes().progress("embedding") as tell:
+            tell(7, 7)
+
+    assert shown_on_a_terminal(monkeypatch, quick, patience=1.0) == ""

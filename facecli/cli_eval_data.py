@@ -1,0 +1,129 @@
+"""What `eval` is pointed at: pairs, LFW's layout, a database, a gallery with probes, or scores."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facecli import config
+from facecli.errors import NoCalibration, UsageError
+from facecli.options import Folders, open_rule, read_pairs
+
+if TYPE_CHECKING:
+    from facecli.compare import System
+    from facecli.embedder import Embedder
+    from facecli.eval_data import EvalData
+    from facecli.output import Notes
+    from facecli.trials import Samples
+
+Maker = Callable[["Embedder"], "EvalData"]
+"""Makes the data with the templates of an embedder."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """The options that name the data, as they were given."""
+
+    pairs: str | None
+    lfw: Path | None
+    db: Path | None
+    gallery: Path | None
+    probes: Path | None
+    scores: str | None
+    templates: Path | None
+    every: bool
+    root: Path | None
+
+    def check(self, faces: str, face: int | None) -> None:
+        """Raise `UsageError` unless the options name exactly one set of data."""
+        listed = self.pairs is not None or self.lfw is not None
+        searched = self.gallery is not None or self.probes is not None
+        options = {"--pairs": self.pairs, "--lfw": self.lfw, "--db": self.db, "--scores": self.scores}
+        given = [name for name, value in options.items() if value is not None]
+        given += ["--gallery"] if searched else []
+        if len(given) != 1:
+            what = "nothing to evaluate" if not given else f"{' and '.join(given)} each name the data"
+            hint = "give one of --pairs, --lfw, --db, --gallery with --probes, --scores"
+            raise UsageError(what, hint=hint)
+        if searched and (self.gallery is None or self.probes is None):
+            raise UsageError("--gallery and --probes go together")
+        for name, value in (("--cross", self.every), ("--root", self.root), ("--templates", self.templates)):
+            if value and not listed:
+                hint = "elsewhere name the file itself: --db x.npy" if name == "--templates" else ""
+                raise UsageError(f"{name} goes with --pairs", hint=hint)
+        if faces == "all":
+            raise UsageError(
+                "eval takes one face a photo", hint="use --faces largest, center or one, or --face INDEX"
+            )
+        if (self.db is not None or searched) and (faces != "largest" or face is not None):
+            raise UsageError(
+                "a database enrols the largest face of each photo", hint="leave --faces and --face out"
+            )
+
+    def from_scores(self) -> EvalData | None:
+        """Return the data where they are scores that need no embedder, else None."""
+        from facecli.eval_data import from_scores
+        from facecli.scores import parse_scores, read_scores
+
+        if self.scores is None:
+            return None
+        if self.scores == "-":
+            return from_scores(parse_scores(sys.stdin.buffer.read(), source="stdin"))
+        return from_scores(read_scores(self.scores))
+
+    def maker(self, folders: Folders, notes: Notes, group_by: str, subjects: Path | None) -> Maker:
+        """Return what makes the data; lists are read, and what is wrong with them raised, at once."""
+        from facecli import eval_data
+        from facecli.evidence import rehearsal
+        from facecli.groups import read_groups
+
+        listed = None
+        if self.lfw is not None:
+            listed = read_pairs(str(eval_data.lfw_pairs(self.lfw)), self.root)
+        elif self.pairs is not None:
+            listed = read_pairs(self.pairs, self.root)
+        if listed is not None:
+            rehearsal(listed, every=self.every)
+        if group_by and subjects is not None:
+            read_groups(subjects, group_by)
+        elif group_by:
+            there = {} if listed is None or self.every else listed.extra
+            eval_data.check_column(group_by, there)
+
+        def make(embedder: Embedder) -> EvalData:
+            with notes.progress("embedding") as tell:
+                if listed is not None:
+                    return eval_data.from_pairs(
+                        embedder, listed, every=self.every, templates=self.templates, progress=tell
+                    )
+
+                def people(source: Path) -> tuple[Samples, Path | None]:
+                    return eval_data.people_from(
+                        source, embedder, cache_dir=folders.cache, progress=tell, notify=notes.say
+                    )
+
+                if self.db is not None:
+                    return eval_data.from_database(*people(self.db))
+                if self.gallery is None or self.probes is None:
+                    raise UsageError("--gallery and --probes go together")
+                return eval_data.from_gallery(people(self.gallery)[0], people(self.probes)[0])
+
+        return make
+
+
+def other_system(make: Maker | None, embedder: Embedder, folders: Folders, seed: int, notes: Notes) -> System:
+    """Return another embedder tried on the same data, at its own threshold in force."""
+    from facecli.evaluation import run
+
+    if make is None:
+        raise UsageError("--scores are compared with a saved result", hint="save one with -o other.jsonl")
+    threshold = None
+    try:
+        threshold = open_rule(folders, embedder, None, None, None, config.DEFAULT_PRIOR).threshold
+    except NoCalibration as error:
+        notes.say(f"{error.what}: compared at fixed rates only")
+    # Its own intervals are not wanted, only its errors.
+    return run(make(embedder), embedder_id=embedder.id, threshold=threshold, seed=seed, replicates=2).system
