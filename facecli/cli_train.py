@@ -31,7 +31,10 @@ SHOWN_FAILURES = 5
 def train(
     context: typer.Context,
     data: Annotated[
-        Path, typer.Argument(help="A folder of images for each person, or a folder with MNIST's idx files.")
+        Path,
+        typer.Argument(
+            metavar="DATA", help="A folder of images for each person, or a folder with MNIST's idx files."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for all of the run; its best/ is the new model.")
