@@ -36,10 +36,10 @@ MIN_FACE_PX = 20
 """The crops of both training sets are small."""
 
 
-def together(data: Path, folder: Path) -> Path:
-    """Link the people of both training sets into one folder."""
+def together(data: Path, sources: list[str], folder: Path) -> Path:
+    """Link the people of the training sets into one folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for source in ("people_train", "celeba_small"):
+    for source in sources:
         for person in sorted((data / source).iterdir()):
             link = folder / f"{source}-{person.name}"
             if person.is_dir() and not link.is_symlink():
@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("run-finetune"))
     parser.add_argument("--cache", type=Path, default=Path("run-cache"))
+    parser.add_argument("--train", nargs="+", default=["people_train", "celeba_small"])
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
@@ -110,7 +111,7 @@ def main() -> None:
     if "blend" in changed:
         changed["blend"] = tuple(changed["blend"])
     config = TrainConfig(
-        data=together(options.data, options.out.with_name(options.out.name + "-people")),
+        data=together(options.data, options.train, options.out.with_name(options.out.name + "-people")),
         out=options.out,
         min_face_px=MIN_FACE_PX,
         val_share=0.1,
