@@ -79,25 +79,6 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
-class Assessment:
-    """A similarity judged: the decision and the probability, each with what it rests on.
-
-    They answer different questions. `match` holds the false match rate behind `threshold`; `probability` weighs
-    both kinds of error at the stated `prior`. A strict threshold may refuse a pair that is more likely mated
-    than not: that is its purpose, and no number is bent to hide it. What always holds, because the map never
-    falls: a match has `probability >= probability_at_threshold`, a non-match `<=`.
-    """
-
-    similarity: float
-    threshold: float
-    match: bool
-    log_likelihood_ratio: float
-    probability: float
-    probability_at_threshold: float
-    prior: float
-
-
-@dataclass(frozen=True)
 class Quality:
     """How good the map is: Cllr and min Cllr in bits, on the data that rates are reported from.
 
@@ -165,25 +146,9 @@ class Calibration:
         false_matches, misses = curve.at(threshold)
         return self._point("threshold", threshold, None, false_matches, misses, curve, basis)
 
-    def log_likelihood_ratio(self, similarity: float) -> float:
-        """Return ln p(similarity | mated) / p(similarity | non-mated), in nats, within what the data support."""
-        return float(self.score_map.llr(similarity))
-
     def probability(self, similarity: float, prior: float = 0.5) -> float:
         """Return the probability that the pair is mated, if `prior` (0 .. 1) was it before looking."""
         return float(probability(self.score_map.llr(similarity), prior))
-
-    def assess(self, similarity: float, threshold: float, prior: float = 0.5) -> Assessment:
-        """Return the decision at `threshold` and the probability at `prior`; see `Assessment`."""
-        return Assessment(
-            similarity=similarity,
-            threshold=threshold,
-            match=bool(similarity >= threshold),
-            log_likelihood_ratio=self.log_likelihood_ratio(similarity),
-            probability=self.probability(similarity, prior),
-            probability_at_threshold=self.probability(threshold, prior),
-            prior=prior,
-        )
 
     def _point(
         self,

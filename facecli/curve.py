@@ -170,7 +170,7 @@ class ScoreHistogram:
 
     A score is counted in the cell at or below it, so that at every threshold of seven decimals the counts are
     exact for the scores themselves; scores that share a cell are tied, which is finer than float32 products
-    repeat. Memory is constant: 340 MB. Histograms of parts of the data add up.
+    repeat. Memory is constant: 340 MB.
     """
 
     CELLS = 10_000_000
@@ -204,11 +204,6 @@ class ScoreHistogram:
             # float32 x 1e7 is exact in float64, so the floor is that of the score itself.
             cells = np.floor(scores.astype(np.float64) * self.CELLS).astype(np.int64) + self._offset
             np.add.at(self._counts[kind], cells, 1)
-
-    def merge(self, other: ScoreHistogram) -> None:
-        """Add the counts of `other` to these."""
-        self._counts += other._counts
-        self._failed = [a + b for a, b in zip(self._failed, other._failed, strict=True)]
 
     def curve(self) -> ScoreCurve:
         """Return the curve of all that was added, exact at every threshold of seven decimals.

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from facecli.errors import FaceError, UsageError, one_line, printable
+from facecli.errors import UsageError, one_line, printable
 
 Record = dict[str, Any]
 Flatten = Callable[[Record], list[Record]]
@@ -191,11 +191,6 @@ def choose_format(form: str, path: Path | None) -> str:
     if path is not None:
         return _ENDINGS.get(path.suffix.lower(), "jsonl")
     return "table" if sys.stdout.isatty() else "jsonl"
-
-
-def error_record(error: FaceError, **where: object) -> Record:
-    """Return the record of something that failed: `where` names it, `error` says what was wrong."""
-    return {**where, "error": error.record()}
 
 
 def error_text(record: Record) -> str | None:

@@ -134,6 +134,12 @@ def rows_path(npy: Path) -> Path:
     return npy.with_suffix(".csv")
 
 
+def is_rows(path: Path) -> bool:
+    """Say whether a file is a table that `write_rows` wrote, by its first line."""
+    with open(path, "rb") as file:
+        return file.readline().rstrip(b"\r\n") == ",".join(ROW_COLUMNS).encode()
+
+
 def write_rows(file: IO[str], records: Iterable[dict[str, Any]]) -> None:
     """Write the table of rows of the templates in `records`."""
     writer = csv.writer(file, lineterminator="\n")

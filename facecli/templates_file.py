@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from facecli.errors import UsageError
-from facecli.records import rows_path, write_rows
+from facecli.records import is_rows, rows_path, write_rows
 
 
 class NpyOutput:
@@ -37,6 +37,13 @@ class NpyOutput:
                 raise UsageError("cannot be written (it is no file)", path=path)
         if not self.path.parent.is_dir():
             raise UsageError("cannot be written (no such folder)", path=self.path)
+        table = rows_path(self.path)
+        if table.exists() and not is_rows(table):
+            raise UsageError(
+                "would be overwritten by the table of rows, and is none itself",
+                path=table,
+                hint="choose another name for the templates",
+            )
         return self
 
     def emit(self, record: dict[str, Any]) -> None:

@@ -38,6 +38,7 @@ from facecli.probability import (
     probability,
     reliability,
 )
+from facecli.rule import Rule
 from facecli.scores import cross_comparisons
 
 ID = "model-0123abcd"
@@ -245,16 +246,20 @@ def test_failures_stay_in_the_denominators(first):
 def test_probability_and_decision_never_contradict_each_other(one_set, scores, threshold, prior):
     isotonic = replace(one_set, score_map=fit_isotonic(Scores.of([0.2, 0.5, 0.6], [-0.1, 0.1, 0.3])))
     for calibration in (one_set, isotonic):
-        judged = [calibration.assess(s, threshold, prior) for s in sorted(scores)]
+        rule = Rule(threshold, None, calibration, "made up", prior)
+        judged = [rule.judge(s) for s in sorted(scores)]
+        at_threshold = round(calibration.probability(threshold, prior), 6)
         for one in judged:
-            assert one.match == (one.similarity >= threshold)
-            if one.match:
-                assert one.probability >= one.probability_at_threshold
+            assert one["match"] == (one["similarity"] >= threshold)
+            if one["match"]:
+                assert one["probability"] >= at_threshold
             else:
-                assert one.probability <= one.probability_at_threshold
-            odds = math.log(one.probability / (1 - one.probability)) - math.log(prior / (1 - prior))
-            assert odds == pytest.approx(one.log_likelihood_ratio, abs=1e-6)
-        assert all(a.probability <= b.probability for a, b in zip(judged, judged[1:], strict=False))
+                assert one["probability"] <= at_threshold
+            exact = calibration.probability(one["similarity"], prior)
+            assert one["probability"] == round(exact, 6)
+            odds = math.log(exact / (1 - exact)) - math.log(prior / (1 - prior))
+            assert odds == pytest.approx(float(calibration.score_map.llr(one["similarity"])), abs=1e-6)
+        assert all(a["probability"] <= b["probability"] for a, b in zip(judged, judged[1:], strict=False))
 
 
 def test_probability_does_not_jump_at_the_threshold(one_set):
@@ -374,7 +379,7 @@ def test_a_calibration_reads_back_to_the_same_numbers(one_set, two_sets, tmp_pat
         assert files.to_json(again) == path.read_text() == files.to_json(calibration)
         assert again.points == calibration.points
         assert again.threshold_for(0.004) == calibration.threshold_for(0.004)
-        assert again.assess(0.5, 0.4) == calibration.assess(0.5, 0.4)
+        assert again.probability(0.5, 0.4) == calibration.probability(0.5, 0.4)
         assert again.chosen_on == calibration.chosen_on
     assert '"notice": "made  up [of 1, 2]"' in path.read_text()
     assert [p.name for p in path.parent.iterdir()] == ["c.json"]

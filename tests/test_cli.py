@@ -95,8 +95,17 @@ def shell(world, home, cache_dir):
         pythonpath = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         env = {**os.environ, **environment(home, cache_dir), "PYTHONPATH": pythonpath}
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+
+        def hears_interrupts():
+            # A shell's background jobs ignore SIGINT, and their children with them.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+
         return subprocess.Popen(
-            [sys.executable, *program, *words], cwd=folder, env=env, **{**pipes, **options}
+            [sys.executable, *program, *words],
+            cwd=folder,
+            env=env,
+            preexec_fn=hears_interrupts,
+            **{**pipes, **options},
         )
 
     return start

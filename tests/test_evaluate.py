@@ -205,6 +205,11 @@ def test_the_folds_of_lfw_choose_thresholds_on_the_other_nine():
     fnmr = figure(found, "fnmr", "fmr 0.01")
     assert tar.value == 1 - fnmr.value
     assert tar.interval == pytest.approx((1 - fnmr.interval[1], 1 - fnmr.interval[0]))
+    best = figure(found, "accuracy", "best threshold")
+    assert best.value == pytest.approx(
+        max(np.mean((similarity >= t) == mated) for t in [*similarity, np.inf])
+    )
+    assert best.interval[0] < best.value < best.interval[1]
     right = (similarity >= 0.4) == mated
     assert figure(found, "accuracy", "threshold").value == pytest.approx(right.mean())
 

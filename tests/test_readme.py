@@ -55,7 +55,9 @@ def on_terminal(command: str, folder: Path, environment: dict[str, str]) -> str:
     process.wait()
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     # Progress bars come after a second of work, on slow machines, and are taken away again.
-    return "\n".join(line for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n") if "━" not in line)
+    return "\n".join(
+        line for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n") if "━" not in line
+    )
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,11 @@ def test_readme_has_examples_of_every_command() -> None:
     commands = " ".join(command for command, _ in examples())
     from facecli.cli import app
 
-    names = [info.callback.__name__ for info in app.registered_commands if info.callback is not None]
+    names = [
+        info.name if info.name is not None else info.callback.__name__
+        for info in app.registered_commands
+        if info.callback is not None
+    ]
     assert names
     assert [name for name in names if f"facecli {name}" not in commands] == []
 

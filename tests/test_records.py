@@ -256,3 +256,14 @@ def test_a_foreign_table_is_refused(data, npy):
     rows_path(npy).write_bytes(data)
     with pytest.raises(BadInput):
         read(npy)
+
+
+def test_templates_never_overwrite_a_table_that_is_not_theirs(tmp_path):
+    (tmp_path / "faces.csv").write_text("name,age\nAda,36\n")
+    with pytest.raises(UsageError, match="would be overwritten"), NpyOutput(tmp_path / "faces.npy", 4):
+        pass
+    assert (tmp_path / "faces.csv").read_text() == "name,age\nAda,36\n"
+    for _ in range(2):  # the second time over its own
+        with NpyOutput(tmp_path / "mine.npy", 4):
+            pass
+    assert not (tmp_path / "faces.npy").exists()
