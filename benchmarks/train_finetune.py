@@ -47,23 +47,25 @@ def together(data: Path, sources: list[str], folder: Path) -> Path:
     return folder
 
 
-def test_sets(data: Path, spec, cache: Path) -> dict[str, training_data.TrainingSet]:
-    def load(name: str) -> training_data.TrainingSet:
-        return training_data.load(data / name, spec, cache_dir=cache, min_face_px=MIN_FACE_PX)
+def listed(data: Path, folder: Path, csv: str) -> Path:
+    """Link the images that a list of LFW's pairs names into one folder."""
+    for path in images(read_pairs(data / "lfw_view1" / csv)):
+        link = folder / path
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to((data / "lfw_view1" / path).resolve())
+    return folder
 
-    listed = {Path(p).name for p in images(read_pairs(data / "lfw_view1" / "pairs_test.csv"))}
-    lfw = load("lfw_view1")
-    digests = {
-        training_data.images.digest(path.read_bytes())
-        for path in (data / "lfw_view1").rglob("*.jpg")
-        if path.name in listed
+
+def test_sets(data: Path, spec, cache: Path, folder: Path) -> dict[str, training_data.TrainingSet]:
+    def load(path: Path, faces: str) -> training_data.TrainingSet:
+        return training_data.load(path, spec, cache_dir=cache, min_face_px=MIN_FACE_PX, faces=faces)
+
+    # LFW's subject stands in the centre, and larger faces may stand beside.
+    return {
+        "people_val": load(data / "people_val", "largest"),
+        "lfw_view1 pairs_test": load(listed(data, folder, "pairs_test.csv"), "center"),
     }
-    chosen = np.array([d in digests for d in lfw.digests])
-    names = [n for n, take in zip(lfw.names, chosen, strict=True) if take]
-    subjects, labels = np.unique(names, return_inverse=True)
-    kept = tuple(d for d, take in zip(lfw.digests, chosen, strict=True) if take)
-    lfw = training_data.TrainingSet(lfw.chips[chosen], labels, tuple(subjects.tolist()), kept)
-    return {"people_val": load("people_val"), "lfw_view1 pairs_test": lfw}
 
 
 def embed(module, spec, chips) -> np.ndarray:
@@ -110,8 +112,12 @@ def main() -> None:
             changed[name] = value
     if "blend" in changed:
         changed["blend"] = tuple(changed["blend"])
+
+    def aside(ending: str) -> Path:
+        return options.out.with_name(options.out.name + ending)
+
     config = TrainConfig(
-        data=together(options.data, options.train, options.out.with_name(options.out.name + "-people")),
+        data=together(options.data, options.train, aside("-people")),
         out=options.out,
         min_face_px=MIN_FACE_PX,
         val_share=0.1,
@@ -129,7 +135,7 @@ def main() -> None:
     print(f"on the validation people: TAR at FMR {result.gain_fmr:g} {result.gain}")
     spec = checkpoint.read_spec(result.best)
     base = architectures.pretrained({"base": "dlib"}, cache_dir=options.cache)
-    for name, data in test_sets(options.data, spec, options.cache).items():
+    for name, data in test_sets(options.data, spec, options.cache, aside("-lfw")).items():
         before, after = (embed(module, spec, data.chips) for module in (base, checkpoint.load(spec)))
         scores = [verification(t, data.names) for t in (before, after)]
         print(

@@ -141,6 +141,9 @@ def train(
         Path | None,
         typer.Option("--plot", help="Draw the curves and a 2-D view of the embeddings: .png, .svg or .pdf."),
     ] = None,
+    faces: Annotated[
+        str, typer.Option("--faces", help="Which face of a photo is its person's: largest or center.")
+    ] = Defaults.faces,
     aligned: Aligned = False,
     min_face: MinFace = config.Detection.min_face_px,
     seed: Seed = 0,
@@ -178,6 +181,7 @@ def train(
         input_size=input_size,
         width=width,
         aligned=aligned,
+        faces=faces,
         min_face_px=min_face,
         val=val,
         val_share=val_share,

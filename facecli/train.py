@@ -72,6 +72,7 @@ def read_data(
             spec,
             cache_dir=cache_dir,
             aligned=config.aligned,
+            faces=config.faces,
             min_face_px=config.min_face_px,
             workers=config.workers,
             progress=progress,

@@ -24,6 +24,8 @@ class TrainConfig:
     width: int = 32
     """Channels of small-cnn's first stage."""
     aligned: bool = False
+    faces: str = "largest"
+    """Which face of a photo is its subject's: largest or center."""
     min_face_px: int = 40
 
     val: Path | None = None

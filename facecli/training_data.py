@@ -1,6 +1,6 @@
 """What a network is trained on: chips with the subjects they show, from a folder per subject or MNIST's files.
 
-Photos are searched for their largest face and aligned once; the chips are kept in the cache folder under the
+Photos are searched for a face and aligned once; the chips are kept in the cache folder under the
 digest of the photo's bytes, so a second run, or a run on more photos, only works on what is new.
 """
 
@@ -22,10 +22,11 @@ from PIL import Image as PillowImage
 
 from facecli import align, engine, images
 from facecli.calibration import data_digest
+from facecli.choice import Choice
 from facecli.config import Detection
 from facecli.detect import Detector
 from facecli.embedder import PIPELINE
-from facecli.errors import BadInput, FaceError, NoFace, NoSuchFile, UnreadableImage, printable
+from facecli.errors import BadInput, FaceError, NoFace, NoSuchFile, UnreadableImage, UsageError, printable
 from facecli.models import mtcnn
 from facecli.models.registry import ModelSpec
 
@@ -80,6 +81,7 @@ def load(
     *,
     cache_dir: Path,
     aligned: bool = False,
+    faces: str = "largest",
     min_face_px: int = Detection.min_face_px,
     workers: int = 1,
     progress: Progress | None = None,
@@ -87,9 +89,10 @@ def load(
     """Return the chips of `data` as the network of `spec` wants them.
 
     `data` is a folder with a folder of images per subject, or a folder with MNIST's idx files. `aligned` takes
-    images as face crops: nothing is searched. Files that give no chip are listed as failures.
+    images as face crops: nothing is searched; otherwise `faces` says which face of a photo is its subject's,
+    `largest` or `center`. Files that give no chip are listed as failures.
 
-    Raises `NoSuchFile`, `UnreadableImage` for what is no folder, and `BadInput` when it holds nothing to learn
+    Raises `UsageError` for other `faces`, `NoSuchFile`, `UnreadableImage` for what is no folder, and `BadInput` when it holds nothing to learn
     from.
     """
     idx = sorted(data.glob("*images*idx3-ubyte*")) if data.is_dir() else []
@@ -102,7 +105,9 @@ def load(
             path=data,
             hint="put each person's images into a folder of their name",
         )
-    cut = _Cutter(spec, cache_dir, aligned, min_face_px)
+    if faces not in ("largest", "center"):
+        raise UsageError(f"one face of a photo is trained on, not '{faces}'", hint="choose largest or center")
+    cut = _Cutter(spec, cache_dir, aligned, min_face_px, Choice(faces))
     chips: list[Chips] = []
     shown: list[str] = []
     digests: list[str] = []
@@ -200,10 +205,12 @@ def _photos(root: Path) -> tuple[list[tuple[str, Path]], int]:
 
 
 class _Cutter:
-    """Cuts the chip of the largest face out of a photo, once."""
+    """Cuts the chip of one face out of a photo, once."""
 
-    def __init__(self, spec: ModelSpec, cache_dir: Path, aligned: bool, min_face_px: int) -> None:
-        self.spec, self.aligned = spec, aligned
+    def __init__(
+        self, spec: ModelSpec, cache_dir: Path, aligned: bool, min_face_px: int, choice: Choice
+    ) -> None:
+        self.spec, self.aligned, self.choice = spec, aligned, choice
         self.limits = Detection(min_face_px=min_face_px)
         what = {
             "pipeline": PIPELINE,
@@ -212,6 +219,7 @@ class _Cutter:
             "crop_margin": None if aligned else spec.crop_margin,
             "detector": None if aligned else [stage.sha256 for stage in mtcnn.STAGES],
             "search": None if aligned else asdict(self.limits),
+            "faces": None if aligned else choice.policy,
         }
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         self.folder = cache_dir / "chips" / key[:16]
@@ -245,14 +253,14 @@ class _Cutter:
         def decode(at_least_px: int | None) -> images.Image:
             return images.decode(content, path=path, at_least_px=at_least_px)
 
-        faces, image = self.detector.first_faces(decode)
+        faces, image = self.detector.first_faces(decode, central=self.choice.policy == "center")
         if not faces:
             raise NoFace(
                 f"no face of {self.limits.min_face_px} px or more found in {image.width} x {image.height} px",
                 path=path,
                 hint="try a smaller --min-face, or --aligned if the images are face crops",
             )
-        face = faces[0]
+        face = faces[self.choice.of(faces, image.width, image.height, path=path)[0]]
         matrix = (
             align.onto_square(face.box, size, self.spec.crop_margin)
             if self.spec.template is None

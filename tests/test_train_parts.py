@@ -15,6 +15,7 @@ from PIL import Image
 
 from facecli import alarms, augment, distributed, freeze, recipe, training_data, validation
 from facecli.alarms import Alarm
+from facecli.choice import Choice
 from facecli.errors import BadInput, NoFace, NoSuchFile, UnreadableImage, UsageError
 from facecli.learner import normalised
 from facecli.models import architectures, checkpoint
@@ -93,25 +94,28 @@ def test_a_photo_without_a_face_is_remembered(people, tmp_path):
     for _ in range(2):
         with pytest.raises(BadInput, match="no face"):
             training_data.load(people, SPEC, cache_dir=tmp_path / "cache")
-    cutter = training_data._Cutter(SPEC, tmp_path / "cache", False, 40)
+    cutter = training_data._Cutter(SPEC, tmp_path / "cache", False, 40, Choice())
     assert isinstance(cutter(people / "ann" / "1.png")[1], NoFace)
 
 
-def test_photos_give_the_chips_that_an_embedder_would_see(tmp_path):
+@pytest.mark.parametrize("faces", ["largest", "center"])
+def test_photos_give_the_chips_that_an_embedder_would_see(tmp_path, faces):
     folder = SHARED / "lfw_view1"
     if not folder.exists():
         pytest.skip("the development photos are not on this machine")
     from facecli.embedder import Embedder
 
     photos = sorted(folder.glob("*/*.jpg"))[:3]
-    embedder = Embedder("dlib", cache_dir=tmp_path)
-    cutter = training_data._Cutter(checkpoint.base_spec("dlib"), tmp_path, False, 40)
+    embedder = Embedder("dlib", cache_dir=tmp_path, faces=faces)
+    cutter = training_data._Cutter(checkpoint.base_spec("dlib"), tmp_path, False, 40, Choice(faces))
     chips = np.stack([cutter(path)[1] for path in photos])
     expected = [r.faces[0].embedding for r in embedder.embed((p, None) for p in photos)]
     np.testing.assert_allclose(embedder.templates(chips), expected, atol=1e-6)
 
 
-def test_what_holds_nothing_to_learn_from(tmp_path):
+def test_what_holds_nothing_to_learn_from(people, tmp_path):
+    with pytest.raises(UsageError, match="largest or center"):
+        load(people, tmp_path, faces="all")
     with pytest.raises(NoSuchFile):
         load(tmp_path / "gone", tmp_path)
     picture(tmp_path / "loose" / "1.png", 0)
