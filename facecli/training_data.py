@@ -92,8 +92,8 @@ def load(
     images as face crops: nothing is searched; otherwise `faces` says which face of a photo is its subject's,
     `largest` or `center`. Files that give no chip are listed as failures.
 
-    Raises `UsageError` for other `faces`, `NoSuchFile`, `UnreadableImage` for what is no folder, and `BadInput` when it holds nothing to learn
-    from.
+    Raises `UsageError` for other `faces`, `NoSuchFile`, `UnreadableImage` for what is no folder, and `BadInput`
+    when it holds nothing to learn from.
     """
     idx = sorted(data.glob("*images*idx3-ubyte*")) if data.is_dir() else []
     if idx:
