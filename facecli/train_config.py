@@ -1,0 +1,81 @@
+"""Everything that a training run is told, with its defaults. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run. None means: what fits the base or the loss (see `recipe`)."""
+
+    data: Path
+    """A folder of images per subject, or a folder with MNIST's idx files."""
+    out: Path
+    base: str = "dlib"
+    """dlib, vggface2, casia-webface, torchvision:NAME, small-cnn or a checkpoint's folder."""
+    pretrained: bool = True
+    """Start from the base's published weights; small-cnn has none."""
+    dim: int | None = None
+    """Put a new embedding head of this size on the base."""
+    input_size: int | None = None
+    """Side of a chip in px, where the network allows it."""
+    width: int = 32
+    """Channels of small-cnn's first stage."""
+    aligned: bool = False
+    faces: str = "largest"
+    """Which face of a photo is its subject's: largest or center."""
+    min_face_px: int = 40
+
+    val: Path | None = None
+    """Other subjects to validate on, in place of a part of `data`."""
+    val_share: float = 0.2
+    subjects: tuple[str, ...] = ()
+    """Train on these subjects of `data` alone; all of them if empty."""
+
+    loss: str = "arcface"
+    miner: str | None = None
+    margin: float | None = None
+    scale: float | None = None
+    """Of the softmax losses over cosines; the inverse temperature of nt-xent and supcon; gamma of circle."""
+    distance: str = "euclidean"
+    soft: bool = False
+    swap: bool = False
+
+    epochs: int = 20
+    people: int = 16
+    """Subjects in a batch, P."""
+    images: int = 4
+    """Images of each subject in a batch, K."""
+    optimizer: str = "adamw"
+    lr: float | None = None
+    base_lr_factor: float | None = None
+    """Learning rate of the base as a share of the head's."""
+    loss_lr_factor: float = 10.0
+    """Learning rate of the loss's own weights as a multiple of `lr`: they start from nothing."""
+    weight_decay: float = 0.05
+    momentum: float = 0.9
+    warm_up: float = 0.05
+    """Share of the run with a rising learning rate."""
+    clip: float = 5.0
+    """Largest norm of the gradient; 0 leaves it."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged for one step."""
+    freeze: str = "none"
+    augmentation: str | None = None
+    pull: float | None = None
+    """Weight of the mean 1 - cos between the embeddings and the base's: keeps a fine-tune near its base."""
+    blend: tuple[float, ...] | None = None
+    """Also validate weights this share of the way from the base to the network (Wortsman et al., 2022)."""
+
+    precision: str = "float32"
+    """float32, bfloat16 or float16 for the network; the loss is always float32 or wider."""
+    device: str = "cpu"
+    workers: int = 1
+    seed: int = 0
+
+
+PATHS = ("data", "out", "val")
+MAY_CHANGE = ("out", "device", "workers")
+"""What a resumed run may change without becoming another run; `data` is held by its digest instead."""
