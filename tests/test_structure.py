@@ -15,21 +15,21 @@ PACKAGE = Path(__file__).parents[1] / "facecli"
 # A file knows files of the rows above its own, never of its own row or below: a new one finds its place here.
 # `models` is one room, whose files know each other.
 LAYERS = """
-errors config data
-engine files table intervals matrix align
-images index download curve output pairs commands
-pyramid metrics models comparisons
-detect bootstrap probability draw
+errors config data distributed pairwise schedule tensorboard train_config
+engine files table intervals matrix align augment miners retrieval samplers
+images index download curve output pairs commands losses train_plot
+pyramid metrics models comparisons classifiers
+detect bootstrap probability draw freeze run_folder
 choice calibration
 embedder
-calibration_file calibrate calibration_report losses miners
-records store rule samplers
-templates_file sources enrolment places
-gallery scores train
-trials identify verify doctor
-scored evidence
-figures
-evaluate groups compare
+calibration_file calibrate calibration_report training_data
+records store rule recipe
+templates_file sources enrolment places learner
+gallery scores
+trials identify verify doctor validation
+scored evidence alarms
+figures train_events
+evaluate groups compare sweep train
 evaluate_search worst eval_data text_plot
 evaluation
 eval_records plots
@@ -43,16 +43,23 @@ __main__
 ROW = {name: row for row, line in enumerate(LAYERS.split("\n")) for name in line.split()}
 
 TORCH_AT_ONCE = {
+    "augment",
+    "classifiers",
+    "distributed",
+    "freeze",
+    "learner",
     "losses",
     "miners",
-    "samplers",
+    "pairwise",
+    "recipe",
+    "run_folder",
     "train",
     "models.architectures",
     "models.backbones",
     "models.dlib_resnet",
     "models.export",
 }
-"""Where torch is imported with the module. The rest of models/ and the engine import it inside functions."""
+"""Where torch is imported with the module: training, and networks. The rest of models/ and the engine import it inside functions."""
 
 TALKS = {"__main__", "cli", "commands", "output"}
 """Who may print, exit and read arguments; `sources` and the commands read stdin."""
@@ -124,7 +131,7 @@ def test_typer_stays_in_the_command_line_and_rich_in_the_output():
         if "rich" in known:
             assert name in ("output", "cli"), name
         if "matplotlib" in known:
-            assert name in ("plots", "report"), name
+            assert name in ("plots", "report", "train_plot"), name
 
 
 def test_the_library_never_prints_exits_or_reads_arguments_and_environment():
