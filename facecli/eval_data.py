@@ -14,7 +14,7 @@ import numpy as np
 from facecli.calibration import Calibration, data_digest, marks
 from facecli.embedder import Embedder
 from facecli.enrolment import Failure
-from facecli.errors import BadInput, NoFace, SeveralFaces, UsageError, printable
+from facecli.errors import BadInput, UsageError, printable
 from facecli.figures import Ints
 from facecli.pairs import PairSet, images
 from facecli.records import is_templates
@@ -27,6 +27,7 @@ from facecli.trials import (
     samples_of_database,
     samples_of_templates,
     subjects_where_known,
+    wrong_input,
 )
 
 NO_TEMPLATE = "no_template"
@@ -71,7 +72,7 @@ class EvalData:
     @property
     def wrong_input(self) -> bool:
         """Whether something asked for was not there, rather than without a usable face."""
-        return bool(self.errors) or any(f.code not in (NoFace.code, SeveralFaces.code) for f in self.failures)
+        return wrong_input(self.errors, self.failures)
 
 
 def from_pairs(
@@ -222,16 +223,14 @@ def training_marks(model: str) -> dict[str, set[str]]:
 
     A checkpoint keeps them under `training` as `image_marks` and `subject_marks`, separated by spaces.
     """
-    import json
+    from facecli.models import checkpoint
 
-    found: dict[str, set[str]] = {"image_marks": set(), "subject_marks": set()}
     place = Path(model)
-    contract = (place if place.is_dir() else place.parent) / "model.json"
-    if place.exists() and contract.is_file():
-        training = json.loads(contract.read_bytes()).get("training", {})
-        for key in found:
-            value = training.get(key, "")
-            found[key] = set(value.split() if isinstance(value, str) else value)
+    training = checkpoint.read_training(place) if checkpoint.is_checkpoint(place) else {}
+    found = {}
+    for key in ("image_marks", "subject_marks"):
+        value = training.get(key, "")
+        found[key] = set(value.split() if isinstance(value, str) else value)
     return found
 
 

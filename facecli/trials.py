@@ -21,7 +21,7 @@ from facecli.comparisons import Comparisons
 from facecli.embedder import Embedded, Photo
 from facecli.engine import Notify
 from facecli.enrolment import Enroller, Failure
-from facecli.errors import BadInput, FaceError, printable
+from facecli.errors import BadInput, FaceError, NoFace, SeveralFaces, printable
 from facecli.files import digest, read
 from facecli.gallery import refresh
 from facecli.pairs import PairSet, images, subjects_of
@@ -268,6 +268,11 @@ def shared(one: Provenance, other: Provenance) -> tuple[int, int]:
         len(set(one.image_marks) & set(other.image_marks)),
         len(set(one.subject_marks) & set(other.subject_marks)),
     )
+
+
+def wrong_input(errors: Sequence[BadInput], failures: Sequence[Failure]) -> bool:
+    """Say whether something asked for was not there, rather than without a usable face."""
+    return bool(errors) or any(f.code not in (NoFace.code, SeveralFaces.code) for f in failures)
 
 
 def _digest_of(path: Path) -> str:

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from facecli import __version__, calibration_file
 from facecli.cli import app
+from facecli.gallery import refresh
 
 REPOSITORY = Path(__file__).parents[1]
 TRANSCRIPTS = Path(__file__).with_name("transcripts.txt")
@@ -496,6 +497,27 @@ def test_only_the_cache_is_left(facecli, world, tmp_path):
     refused = facecli(command.format(tmp_path / "people"))
     assert refused.exit_code == 2
     assert "--no-refresh uses the templates that are kept" in refused.stderr
+
+
+def test_an_enrolment_cut_off_before_its_first_photo_is_no_answer(
+    facecli, world, embedder, cache_dir, tmp_path
+):
+    shutil.copytree(world / "people", tmp_path / "people", ignore=shutil.ignore_patterns(".facecli"))
+
+    class CutOff:
+        id, dim, limits = embedder.id, embedder.dim, embedder.limits
+
+        def enrol(self, photos):
+            raise KeyboardInterrupt
+            yield
+
+    with pytest.raises(KeyboardInterrupt):
+        refresh(tmp_path / "people", CutOff(), cache_dir=cache_dir)
+    for command in ("find probes/clara.jpg", "verify probes/clara.jpg --subject Clara"):
+        done = facecli(f"{command} --db {tmp_path / 'people'} --no-refresh")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "nobody is enrolled yet; leave --no-refresh out" in done.stderr
+    assert facecli(f"find probes/clara.jpg --db {tmp_path / 'people'}").exit_code == 0
 
 
 def test_enrolment_takes_the_largest_face_whatever_is_asked_of_the_photo(facecli, world, tmp_path):

@@ -22,6 +22,7 @@ from facecli.evaluate import evaluate, resampling_of, student_t
 from facecli.evaluation import run
 from facecli.figures import VERIFICATION
 from facecli.groups import ACROSS, by_pairs, by_people, read_groups, worst_ratio
+from facecli.models.checkpoint import FORMAT, VERSION
 from facecli.pairs import PairSet
 from facecli.scored import ListedScores, cross_of, curve_of, listed_scores, tails
 from facecli.trials import Samples, cross
@@ -430,7 +431,9 @@ def test_what_calibration_or_training_has_seen_is_said():
 
 
 def test_a_checkpoint_remembers_what_it_was_trained_on(tmp_path):
-    (tmp_path / "model.json").write_text('{"training": {"image_marks": "aa bb", "subject_marks": ["cc"]}}')
+    training = {"image_marks": "aa bb", "subject_marks": ["cc"]}
+    contract = {"format": FORMAT, "version": VERSION, "training": training}
+    (tmp_path / "model.json").write_text(json.dumps(contract))
     (tmp_path / "weights.pt").write_text("")
     seen = {"image_marks": {"aa", "bb"}, "subject_marks": {"cc"}}
     for name in (tmp_path, tmp_path / "model.json", tmp_path / "weights.pt"):
