@@ -15,6 +15,7 @@ from facecli.cli_calibrate import calibrate
 from facecli.cli_embed import doctor, embed, models
 from facecli.cli_eval import evaluate
 from facecli.cli_match import find, verify
+from facecli.cli_train import train
 from facecli.commands import Commands
 from facecli.options import Folders
 
@@ -53,7 +54,7 @@ def main(
     """Faces on the command line, with error rates that can be believed.
 
     **verify** two photos, **find** a person among many, **embed** faces for anything else, **calibrate** thresholds
-    on your own photos.
+    on your own photos, **eval**uate, **train** better models.
     Works offline; data goes to stdout and remarks to stderr.
 
     Exit codes: 0 match or done, 1 non-match or nobody found, 2 wrong input, 70 a bug.
@@ -64,7 +65,6 @@ def main(
     )
 
 
-for command in (verify, find, embed, calibrate, models, doctor):
-    app.command()(command)
-# Named after what people type; a function called eval would hide Python's own.
-app.command("eval")(evaluate)
+for command in (verify, find, embed, calibrate, evaluate, train, models, doctor):
+    # Named after what people type; a function called eval would hide Python's own.
+    app.command("eval" if command is evaluate else None)(command)

@@ -149,8 +149,15 @@ def open_rule(
     """Return the rule that the options ask for."""
     from facecli.rule import make_rule
 
+    trained = embedder.spec.family == "checkpoint"
     return make_rule(
-        embedder.id, user_dir=folders.user, threshold=threshold, fmr=fmr, calibration=calibration, prior=prior
+        embedder.id,
+        user_dir=folders.user,
+        threshold=threshold,
+        fmr=fmr,
+        calibration=calibration,
+        beside=Path(embedder.spec.weights).with_name("calibration.json") if trained else None,
+        prior=prior,
     )
 
 

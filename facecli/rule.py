@@ -71,11 +71,13 @@ def make_rule(
     threshold: float | None = None,
     fmr: float | None = None,
     calibration: Path | None = None,
+    beside: Path | None = None,
     prior: float = DEFAULT_PRIOR,
 ) -> Rule:
     """Return the rule for an embedder: the threshold as given, or the one for `fmr` from its calibration.
 
-    `calibration` is a file to use in place of the installed or shipped one. Raises `NoCalibration` when there
+    `calibration` is a file to use in place of the installed or shipped one; `beside` is where a checkpoint would keep
+    its own, which counts when neither is there. Raises `NoCalibration` when there
     is none and no `threshold`, `EmbedderMismatch` for another embedder's.
     """
     if threshold is not None and fmr is not None:
@@ -95,6 +97,8 @@ def make_rule(
         source = (
             f"calibration {installed}" if installed.exists() else "the calibration that came with facecli"
         )
+        if found is None and beside is not None and beside.is_file():
+            found, source = load(beside), f"calibration {beside}, made when the model was trained"
     if found is not None:
         check(found, embedder_id)
     if threshold is not None:

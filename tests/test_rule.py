@@ -161,3 +161,16 @@ def test_a_threshold_for_an_fpir_grows_with_the_gallery(installed):
         rule.rule_for_fpir(base, 0, 3)
     with pytest.raises(NoCalibration, match="there is none"):
         rule.rule_for_fpir(Rule(0.9, None, None, ""), 0.05, 3)
+
+
+def test_a_checkpoint_brings_its_own_calibration_until_another_is_installed(tmp_path):
+    known = made_up_calibration("trained-0123456789ab")
+    beside = tmp_path / "best" / "calibration.json"
+    calibration_file.save(beside, known)
+    own = make_rule(known.embedder_id, user_dir=tmp_path / "user", fmr=0.1, beside=beside)
+    assert own.calibration is not None
+    assert own.source == f"calibration {beside}, made when the model was trained"
+    calibration_file.install(known, tmp_path / "user")
+    assert "user" in make_rule(known.embedder_id, user_dir=tmp_path / "user", fmr=0.1, beside=beside).source
+    with pytest.raises(NoCalibration):
+        make_rule(known.embedder_id, user_dir=tmp_path / "none", beside=tmp_path / "best" / "other.json")
