@@ -20,12 +20,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from facecli.config import DEFAULT_REPLICATES
 from facecli.intervals import LEVEL, Interval, clopper_pearson
 
 Ints = NDArray[np.integer]
 Floats = NDArray[np.float64]
-
-REPLICATES = 1000
 
 
 class IdentityBootstrap:
@@ -34,7 +33,7 @@ class IdentityBootstrap:
     The same seed draws the same people, so two systems on the same pairs compare replicate by replicate.
     """
 
-    def __init__(self, people: int, *, replicates: int = REPLICATES, seed: int = 0) -> None:
+    def __init__(self, people: int, *, replicates: int = DEFAULT_REPLICATES, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         drawn = rng.integers(0, people, size=(replicates, people))
         drawn += people * np.arange(replicates)[:, None]

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from facecli import __version__
 from facecli.bootstrap import (
-    REPLICATES,
     IdentityBootstrap,
     MatedDesign,
     NonmatedDesign,
@@ -29,6 +28,7 @@ from facecli.calibration import (
     operating_point,
 )
 from facecli.comparisons import Comparisons, disjoint_splits
+from facecli.config import DEFAULT_REPLICATES
 from facecli.curve import Floats, ScoreCurve
 from facecli.errors import BadInput
 from facecli.intervals import Interval, trials_needed
@@ -52,7 +52,7 @@ def calibrate(
     reported_on: Provenance | None = None,
     targets: Sequence[float] = (),
     seed: int = 0,
-    replicates: int = REPLICATES,
+    replicates: int = DEFAULT_REPLICATES,
     command: str = "",
     notice: str = "",
     progress: Progress | None = None,

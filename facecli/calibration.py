@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from facecli.config import DEFAULT_PRIOR
 from facecli.curve import ScoreCurve, round_up
 from facecli.errors import EmbedderMismatch, NoCalibration, UsageError
 from facecli.intervals import Interval, clopper_pearson, rule_of_three, trials_needed
@@ -146,7 +147,7 @@ class Calibration:
         false_matches, misses = curve.at(threshold)
         return self._point("threshold", threshold, None, false_matches, misses, curve, basis)
 
-    def probability(self, similarity: float, prior: float = 0.5) -> float:
+    def probability(self, similarity: float, prior: float = DEFAULT_PRIOR) -> float:
         """Return the probability that the pair is mated, if `prior` (0 .. 1) was it before looking."""
         return float(probability(self.score_map.llr(similarity), prior))
 

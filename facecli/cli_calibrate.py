@@ -93,7 +93,7 @@ def calibrate(
     notice: Annotated[
         str, typer.Option("--notice", help="A warning for whoever uses the calibration, for the file.")
     ] = "",
-    replicates: Replicates = 1000,
+    replicates: Replicates = config.DEFAULT_REPLICATES,
     seed: Seed = 0,
     model: Model = config.DEFAULT_MODEL,
     weights: Weights = None,
@@ -131,6 +131,12 @@ def calibrate(
         raise UsageError(f"a prior of {prior:g} is not between 0 and 1")
     if output is not None and (output.is_dir() or not output.parent.is_dir()):
         raise UsageError("cannot be written", path=output, hint="name a file in a folder that exists")
+    if output is not None and output.suffix.lower() not in ("", ".json"):
+        # Elsewhere --output takes the records: a list named by mistake would be lost.
+        raise UsageError(
+            "--output takes the calibration, which is JSON", path=output, hint="end it with .json"
+        )
+    form = choose_format(form, None)
     embedder = None
     if scores is None and embedder_id is None:
         _check_faces(faces, face, db)
@@ -163,7 +169,6 @@ def calibrate(
         notes.warn(doubt)
     # Before anything is printed: a reader that goes away, as `head` does, must not decide about it.
     _keep(made, folders, notes, output, no_install)
-    form = choose_format(form, None)
     columns = report.TABLE if form == "table" else report.COLUMNS
     with Output(columns, form=form, flatten=report.flatten) as sink:
         for record in report.records(made, targets, prior):

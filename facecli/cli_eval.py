@@ -104,7 +104,7 @@ def evaluate(
     fmr: Fmr = None,
     threshold: Threshold = None,
     calibration: CalibrationFile = None,
-    replicates: Replicates = 1000,
+    replicates: Replicates = config.DEFAULT_REPLICATES,
     seed: Seed = 0,
     model: Model = config.DEFAULT_MODEL,
     weights: Weights = None,

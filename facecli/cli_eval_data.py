@@ -71,16 +71,14 @@ class Named:
     def maker(self, folders: Folders, notes: Notes, group_by: str, subjects: Path | None) -> Maker:
         """Return what makes the data; lists are read, and what is wrong with them raised, at once."""
         from facecli import eval_data
-        from facecli.evidence import rehearsal
+        from facecli.evidence import check_targets, rehearsal
         from facecli.groups import read_groups
 
         listed = None
-        if self.lfw is not None:
-            listed = read_pairs(str(eval_data.lfw_pairs(self.lfw)), self.root)
-        elif self.pairs is not None:
-            listed = read_pairs(self.pairs, self.root)
-        if listed is not None:
-            rehearsal(listed, every=self.every)
+        source = self.pairs if self.lfw is None else str(eval_data.lfw_pairs(self.lfw))
+        if source is not None:
+            listed = read_pairs(source, self.root)
+            check_targets(rehearsal(listed, every=self.every), [], source)
         if group_by and subjects is not None:
             read_groups(subjects, group_by)
         elif group_by:

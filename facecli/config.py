@@ -9,6 +9,8 @@ DEFAULT_MODEL = "dlib"
 DEFAULT_FMR = 1e-3
 DEFAULT_PRIOR = 0.5
 DEFAULT_TOP = 5
+DEFAULT_REPLICATES = 1000
+"""How often people are resampled for intervals."""
 BATCH_SIZE = 32
 """Chips a network sees at once. Larger batches gain nothing on a CPU and cost memory."""
 

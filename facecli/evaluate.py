@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from facecli.bootstrap import REPLICATES, IdentityBootstrap, people_interval
+from facecli.bootstrap import IdentityBootstrap, people_interval
+from facecli.config import DEFAULT_REPLICATES
 from facecli.curve import ScoreCurve
 from facecli.figures import (
     VERIFICATION,
@@ -73,7 +74,7 @@ def evaluate(
     threshold: float | None = None,
     targets: Sequence[float] = TARGETS,
     seed: int = 0,
-    replicates: int = REPLICATES,
+    replicates: int = DEFAULT_REPLICATES,
     fold: NDArray[np.integer] | None = None,
     progress: Progress | None = None,
 ) -> Verification:

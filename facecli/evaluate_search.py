@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from facecli.bootstrap import REPLICATES, IdentityBootstrap
+from facecli.bootstrap import IdentityBootstrap
+from facecli.config import DEFAULT_REPLICATES
 from facecli.curve import ScoreCurve
 from facecli.errors import BadInput
 from facecli.evaluate import AT_THRESHOLD, with_interval
@@ -66,7 +67,7 @@ def evaluate_database(
     *,
     threshold: float | None = None,
     seed: int = 0,
-    replicates: int = REPLICATES,
+    replicates: int = DEFAULT_REPLICATES,
     progress: Progress | None = None,
 ) -> Identification:
     """Search a database with each of its own samples, leaving it out. See `evaluate_probes`."""
@@ -82,7 +83,7 @@ def evaluate_probes(
     *,
     threshold: float | None = None,
     seed: int = 0,
-    replicates: int = REPLICATES,
+    replicates: int = DEFAULT_REPLICATES,
     progress: Progress | None = None,
 ) -> Identification:
     """Search `gallery` with each of `probes`; subjects of the same name are the same person.

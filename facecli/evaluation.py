@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from facecli import __version__
-from facecli.bootstrap import REPLICATES
 from facecli.compare import Difference, System, compare
+from facecli.config import DEFAULT_REPLICATES
 from facecli.errors import UsageError
 from facecli.eval_data import EvalData, check_column
 from facecli.evaluate import TARGETS, Verification, evaluate, resampling_of
@@ -91,7 +91,7 @@ def run(
     other: System | None = None,
     remarks: Sequence[str] = (),
     seed: int = 0,
-    replicates: int = REPLICATES,
+    replicates: int = DEFAULT_REPLICATES,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Evaluate `data`; the same input and seed give the same result.

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facecli.comparisons import Comparisons
+from facecli.config import DEFAULT_PRIOR
 from facecli.errors import UsageError
 
 Floats = NDArray[np.float64]
@@ -70,7 +71,7 @@ class ScoreMap:
         return np.clip(raw, self.low, self.high)
 
 
-def probability(llr: ArrayLike, prior: float = 0.5) -> Floats:
+def probability(llr: ArrayLike, prior: float = DEFAULT_PRIOR) -> Floats:
     """Return the probability of "mated" for a log-likelihood ratio at a prior between 0 and 1.
 
     >>> probability([0.0, math.log(99)], prior=0.5).round(2).tolist()

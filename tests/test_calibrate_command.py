@@ -94,6 +94,8 @@ def by_target(result):
         (["--pairs", "p.csv", "--fmr", "1e-2,2"], "'2' is no false match rate"),
         (["--pairs", "p.csv", "--prior", "1"], "a prior of 1 is not between 0 and 1"),
         (["--pairs", "p.csv", "-o", "nowhere/c.json"], "nowhere/c.json: cannot be written"),
+        (["--scores", "s.csv", "-o", "s.csv"], "s.csv: --output takes the calibration, which is JSON"),
+        (["--scores", "s.csv", "-f", "xml"], "unknown format 'xml'"),
         (["--scores", "gone.csv"], "gone.csv: no such file"),
         (["--scores", "gone.csv", "--embedder-id", "a/b"], "gone.csv: no such file"),
     ],

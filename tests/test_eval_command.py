@@ -329,5 +329,5 @@ def test_one_kind_of_pairs_only_is_refused_before_embedding(run, tmp_path):
     pairs.write_text("left,right,mated\na/1.jpg,a/2.jpg,1\n")
     result = run("--pairs", pairs)
     assert result.exit_code == 2
-    assert "non-mated" in result.stderr
+    assert "pairs.csv: has 1 mated comparisons and no non-mated one" in result.stderr
     assert result.stdout == ""
