@@ -70,6 +70,7 @@ def embed(
     - `facecli embed --db people`
     """
     from facecli.output import Notes
+    from facecli.records import is_npy
 
     folders: Folders = context.obj
     notes = Notes(quiet)
@@ -77,7 +78,7 @@ def embed(
         what = "nothing to embed" if db is None else "--db embeds the photos of the database"
         raise UsageError(what, hint="give photos, or a database with --db")
     embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
-    if db is not None and output is not None and output.suffix == ".npy":
+    if db is not None and output is not None and is_npy(output):
         raise UsageError("a database keeps its own templates", hint="leave out --output, or give photos")
     if db is not None:
         raise typer.Exit(_embed_database(db, embedder.choosing("largest"), folders, notes, form, output))
@@ -155,8 +156,8 @@ def _embed_photos(
 ) -> int:
     from facecli.embedder import Embedded
     from facecli.output import Output, choose_format
-    from facecli.records import embed_record, failed_record
-    from facecli.sources import embedded, photos_from
+    from facecli.records import embed_record, failed_record, is_npy
+    from facecli.sources import embedded, no_images, photos_from
     from facecli.templates_file import NpyOutput
 
     photos: list[Path] | Iterator[Path]
@@ -167,17 +168,15 @@ def _embed_photos(
         photos = list(photos_from(sources))
         total = len(photos)
         if not photos:
-            raise UsageError(
-                "no images there", path=sources[0], hint="give photos, or folders that hold some"
-            )
-    npy = output is not None and output.suffix == ".npy"
-    columns = ["path", "face", "n_faces", "box", "probability", "embedder_id", "error"]
-    if choose_format(form, output) in ("csv", "tsv"):
-        columns.insert(-1, "embedding")
+            raise no_images(sources)
+    npy = output is not None and is_npy(output)
     sink: Output | NpyOutput
     if npy and output is not None:
         sink = NpyOutput(output, embedder.dim)
     else:
+        columns = ["path", "face", "n_faces", "box", "probability", "embedder_id", "error"]
+        if choose_format(form, output) in ("csv", "tsv"):
+            columns.insert(-1, "embedding")
         sink = Output(columns, form=form, path=output, flatten=_embed_rows)
     failed = 0
     with sink, notes.progress("embedding", shown=not sink.scrolls) as tell:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from facecli import config
 from facecli.errors import NoCalibration, UsageError
-from facecli.options import Folders, open_rule, read_pairs
+from facecli.options import Folders, open_rule, read_pairs, read_scores
 
 if TYPE_CHECKING:
     from facecli.compare import System
@@ -66,13 +65,8 @@ class Named:
     def from_scores(self) -> EvalData | None:
         """Return the data where they are scores that need no embedder, else None."""
         from facecli.eval_data import from_scores
-        from facecli.scores import parse_scores, read_scores
 
-        if self.scores is None:
-            return None
-        if self.scores == "-":
-            return from_scores(parse_scores(sys.stdin.buffer.read(), source="stdin"))
-        return from_scores(read_scores(self.scores))
+        return None if self.scores is None else from_scores(read_scores(self.scores))
 
     def maker(self, folders: Folders, notes: Notes, group_by: str, subjects: Path | None) -> Maker:
         """Return what makes the data; lists are read, and what is wrong with them raised, at once."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facecli.errors import UsageError
-from facecli.options import Folders, read_pairs
+from facecli.options import Folders, read_pairs, read_scores
 
 if TYPE_CHECKING:
     from facecli.embedder import Embedder
     from facecli.evidence import Evidence
     from facecli.output import Notes
     from facecli.pairs import PairSet
-    from facecli.scores import ScoreTable
 
 
 @dataclass(frozen=True)
@@ -95,19 +93,13 @@ def scored(
     from facecli import evidence
 
     text = description if description is not None else f"the scores of {_file_name(scores)}"
-    chosen = evidence.from_scores(_read_scores(scores), text)
+    chosen = evidence.from_scores(read_scores(scores), text)
     evidence.check_targets(chosen.comparisons, targets, scores)
     if test is None:
         return chosen, None
-    reported = evidence.from_scores(_read_scores(test), f"the scores of {_file_name(test)}")
+    reported = evidence.from_scores(read_scores(test), f"the scores of {_file_name(test)}")
     evidence.check_targets(reported.comparisons, [], test)
     return chosen, reported
-
-
-def _read_scores(source: str) -> ScoreTable:
-    from facecli.scores import parse_scores, read_scores
-
-    return parse_scores(sys.stdin.buffer.read(), source="stdin") if source == "-" else read_scores(source)
 
 
 def _file_name(source: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -122,7 +123,7 @@ def find(
         list[str],
         typer.Argument(
             metavar="PROBE",
-            help="Photos, folders, templates.npy, or '-': paths or JSON Lines of embed on stdin.",
+            help="Photos, folders, templates (.npy, .jsonl), or '-': paths or JSON Lines of embed on stdin.",
         ),
     ],
     db: Annotated[Path, typer.Option("--db", help="A folder with a folder of photos for each person.")],
@@ -181,6 +182,8 @@ def find(
     if fpir is not None and not 0 < fpir < 1:
         raise UsageError(f"an FPIR of {fpir:g} is not between 0 and 1")
     photo = one_photo(probes) if draw is not None else None
+    if photo is not None and draw is not None and os.path.realpath(photo) == os.path.realpath(draw):
+        raise UsageError("the picture would overwrite the probe", path=draw, hint="give it another name")
     embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
     # For one sample FPIR is FMR: what is not even supported then is refused before anybody is enrolled.
     rule = open_rule(folders, embedder, threshold, fmr if fpir is None else fpir, calibration, prior)

@@ -14,9 +14,10 @@ import numpy as np
 from facecli.calibration import Calibration, data_digest, marks
 from facecli.embedder import Embedder
 from facecli.enrolment import Failure
-from facecli.errors import BadInput, NoFace, SeveralFaces, UsageError, printable
+from facecli.errors import BadInput, UsageError, printable
 from facecli.figures import Ints
 from facecli.pairs import PairSet, images
+from facecli.records import is_templates
 from facecli.scored import Scored, cross_of, listed_scores, table_scores
 from facecli.scores import ScoreTable
 from facecli.trials import (
@@ -26,10 +27,8 @@ from facecli.trials import (
     samples_of_database,
     samples_of_templates,
     subjects_where_known,
+    wrong_input,
 )
-
-TEMPLATES = (".npy", ".jsonl", ".ndjson")
-"""Endings of files of templates, which may stand wherever photos may."""
 
 NO_TEMPLATE = "no_template"
 
@@ -73,7 +72,7 @@ class EvalData:
     @property
     def wrong_input(self) -> bool:
         """Whether something asked for was not there, rather than without a usable face."""
-        return bool(self.errors) or any(f.code not in (NoFace.code, SeveralFaces.code) for f in self.failures)
+        return wrong_input(self.errors, self.failures)
 
 
 def from_pairs(
@@ -173,7 +172,7 @@ def people_from(
     notify: Callable[[str], None],
 ) -> tuple[Samples, Path | None]:
     """Return the samples of a database or of a file of templates, and the folder that its photos lie in."""
-    if source.suffix.lower() in TEMPLATES:
+    if is_templates(source):
         return samples_of_templates(source, embedder_id=embedder.id, dim=embedder.dim), None
     samples = samples_of_database(source, embedder, cache_dir=cache_dir, progress=progress, notify=notify)
     return samples, source
@@ -224,16 +223,14 @@ def training_marks(model: str) -> dict[str, set[str]]:
 
     A checkpoint keeps them under `training` as `image_marks` and `subject_marks`, separated by spaces.
     """
-    import json
+    from facecli.models import checkpoint
 
-    found: dict[str, set[str]] = {"image_marks": set(), "subject_marks": set()}
     place = Path(model)
-    contract = (place if place.is_dir() else place.parent) / "model.json"
-    if place.exists() and contract.is_file():
-        training = json.loads(contract.read_bytes()).get("training", {})
-        for key in found:
-            value = training.get(key, "")
-            found[key] = set(value.split() if isinstance(value, str) else value)
+    training = checkpoint.read_training(place) if checkpoint.is_checkpoint(place) else {}
+    found = {}
+    for key in ("image_marks", "subject_marks"):
+        value = training.get(key, "")
+        found[key] = set(value.split() if isinstance(value, str) else value)
     return found
 
 

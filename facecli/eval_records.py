@@ -145,13 +145,13 @@ def tables(found: Evaluation, *, most: int = SHOWN) -> Iterator[tuple[str, list[
         yield title, columns, shown
 
 
-def figure_name(figure: Figure) -> str:
-    """Return the name as people write it.
+def figure_name(name: str) -> str:
+    """Return the name of a figure as people write it.
 
-    >>> figure_name(Figure("1:1", "fnmr", "fmr 0.001", 0.0))
-    'FNMR'
+    >>> figure_name("fnmr"), figure_name("accuracy")
+    ('FNMR', 'accuracy')
     """
-    return figure.name if figure.name in ("accuracy", "rank") else figure.name.upper()
+    return name if name in ("accuracy", "rank") else name.upper()
 
 
 def percent(rate: float | None) -> str:
@@ -253,7 +253,7 @@ def _shown(kind: str, r: Record) -> list[Record]:
         return [
             {
                 "task": r["task"],
-                "figure": r["name"] if r["name"] in ("accuracy", "rank") else r["name"].upper(),
+                "figure": figure_name(r["name"]),
                 "at": place(r["at"]),
                 "value": value,
                 "95 %": interval,
@@ -268,7 +268,7 @@ def _shown(kind: str, r: Record) -> list[Record]:
             {
                 "group": r["group"],
                 "people": r["people"],
-                "figure": r["name"].upper(),
+                "figure": figure_name(r["name"]),
                 "value": percent(r["value"]),
                 "95 %": bounds(r["low"], r["high"]),
                 "errors": r["errors"],
@@ -280,7 +280,7 @@ def _shown(kind: str, r: Record) -> list[Record]:
         return [
             {
                 "task": r["task"],
-                "figure": r["name"].upper(),
+                "figure": figure_name(r["name"]),
                 "at": place(r["at"]),
                 "this": percent(r["value"]),
                 "other": percent(r["other"]),

@@ -20,7 +20,7 @@ from facecli.errors import BadInput
 from facecli.evaluate import AT_THRESHOLD, with_interval
 from facecli.figures import IDENTIFICATION, Figure, Headline, ProbeResampling
 from facecli.intervals import trials_needed
-from facecli.metrics import Searches, cmc, searches
+from facecli.metrics import Searches, cmc, matches, searches
 from facecli.scored import Ints, Progress
 from facecli.trials import Samples
 
@@ -114,9 +114,7 @@ def _searched(gallery: Samples, probes: Samples, leave_out: bool, progress: Prog
         parts.append(searches(block, probes.subjects[start:stop], gallery.subjects, own))
         if progress is not None:
             progress(stop, len(probes))
-    found = Searches.joined(parts)
-    # Nobody can be found whose own samples all failed, at whatever rank.
-    return replace(found, rank=np.where(found.mate == -np.inf, np.inf, found.rank))
+    return Searches.joined(parts)
 
 
 def _outcome(
@@ -188,12 +186,12 @@ def _rank(ranks: NDArray[np.float64], failed: NDArray[np.bool_], k: int) -> Head
 
 def _fnir(mates: NDArray[np.float64], at: str, threshold: float, failed: NDArray[np.bool_]) -> Headline:
     # A failure is a miss at every threshold, even -inf.
-    missed = np.flatnonzero((mates < threshold) | (mates == -np.inf))
+    missed = np.flatnonzero(~matches(mates, threshold))
     return _headline("fnir", at, missed, mates.size, threshold, failed)
 
 
 def _fpir(strangers: NDArray[np.float64], threshold: float, failed: NDArray[np.bool_]) -> Headline:
-    false = np.flatnonzero((strangers >= threshold) & (strangers > -np.inf))
+    false = np.flatnonzero(matches(strangers, threshold))
     made = _headline("fpir", AT_THRESHOLD, false, strangers.size, threshold, failed)
     return replace(made, false=false, missed=made.missed[:0], weights=(1.0, 0.0))
 

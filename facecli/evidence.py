@@ -12,7 +12,7 @@ from facecli.calibrate import describe
 from facecli.calibration import Provenance
 from facecli.comparisons import Comparisons
 from facecli.enrolment import Failure
-from facecli.errors import BadInput, NoCalibration, NoFace, SeveralFaces, printable
+from facecli.errors import BadInput, NoCalibration, printable
 from facecli.intervals import rule_of_three, trials_needed
 from facecli.pairs import PairSet, from_people, images
 from facecli.scores import ScoreTable
@@ -25,6 +25,7 @@ from facecli.trials import (
     listed,
     provenance,
     subjects_where_known,
+    wrong_input,
 )
 
 SHOWN = 5
@@ -48,7 +49,7 @@ class Evidence:
     @property
     def wrong_input(self) -> bool:
         """Whether something asked for was not there, rather than without a usable face."""
-        return bool(self.errors) or any(f.code not in (NoFace.code, SeveralFaces.code) for f in self.failures)
+        return wrong_input(self.errors, self.failures)
 
 
 def from_pairs(

@@ -18,6 +18,16 @@ from facecli.curve import EqualError, ScoreCurve
 from facecli.errors import BadInput, UsageError
 
 
+def matches(similarities: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:
+    """Return where a similarity matches, bool of the same shape: the one place that decides it over arrays.
+
+    >>> matches(np.array([0.4, 0.3, -np.inf]), -np.inf).tolist()
+    [True, True, False]
+    """
+    # In float64: a float32 comparison would round the threshold.
+    return (similarities.astype(np.float64) >= threshold) & (similarities > -np.inf)
+
+
 def fmr(nonmated: ArrayLike, threshold: float) -> float:
     """Return the false match rate: the share of non-mated comparisons that match.
 
@@ -25,7 +35,7 @@ def fmr(nonmated: ArrayLike, threshold: float) -> float:
     0.75
     """
     scores = _scores(nonmated, "non-mated")
-    return float(np.count_nonzero(_matches(scores, threshold)) / scores.size)
+    return float(np.count_nonzero(matches(scores, threshold)) / scores.size)
 
 
 def fnmr(mated: ArrayLike, threshold: float) -> float:
@@ -35,7 +45,7 @@ def fnmr(mated: ArrayLike, threshold: float) -> float:
     0.5
     """
     scores = _scores(mated, "mated")
-    return float(np.count_nonzero(~_matches(scores, threshold)) / scores.size)
+    return float(np.count_nonzero(~matches(scores, threshold)) / scores.size)
 
 
 def threshold_for_fmr(nonmated: ArrayLike, target: float) -> float:
@@ -103,7 +113,7 @@ def fold_accuracy(similarities: ArrayLike, mated: ArrayLike, fold: ArrayLike) ->
     for k in np.unique(folds):
         test = folds == k
         _, threshold = best_accuracy(scores[~test & is_mated], scores[~test & ~is_mated])
-        rates.append(float(np.mean(_matches(scores[test], threshold) == is_mated[test])))
+        rates.append(float(np.mean(matches(scores[test], threshold) == is_mated[test])))
     error = float(np.std(rates, ddof=1) / math.sqrt(len(rates))) if len(rates) > 1 else None
     return FoldRates(tuple(rates), float(np.mean(rates)), error)
 
@@ -113,9 +123,9 @@ class Searches:
     """What is needed of each probe's search of a gallery, [P] arrays.
 
     `mate` float64: best similarity among the probe's own subject's samples; NaN where the subject is not
-    enrolled, -inf where the probe failed. `rank` float64: 1 + the number of other subjects at least as
-    similar as the mate (ties count against us), inf for a failed probe, NaN without a mate. `other` float64:
-    best similarity among all other subjects, -inf where there is none or the probe failed.
+    enrolled, -inf where the probe failed or all of these samples did. `rank` float64: 1 + the number of other
+    subjects at least as similar as the mate (ties count against us), inf where the mate is -inf, NaN without a
+    mate. `other` float64: best similarity among all other subjects, -inf where there is none or the probe failed.
     """
 
     mate: NDArray[np.float64]
@@ -140,9 +150,9 @@ def searches(
 ) -> Searches:
     """Return the outcome of searching each probe, for blocks of probes of any size.
 
-    `similarities` [P, G], a row of -inf for a failed probe; a subject scores as its most similar sample.
-    `exclude` int [P] is the gallery column that holds the probe itself, -1 for none: with it a database is
-    searched leaving one sample out, and a subject with no other sample counts as not enrolled.
+    `similarities` [P, G], a row of -inf for a failed probe, a column for a failed sample; a subject scores as its
+    most similar sample. `exclude` int [P] is the gallery column that holds the probe itself, -1 for none: with it
+    a database is searched leaving one sample out, and a subject with no other sample counts as not enrolled.
     """
     scores = np.asarray(similarities, dtype=np.float64)
     names, codes = np.unique(np.asarray(gallery_subjects), return_inverse=True)
@@ -151,7 +161,6 @@ def searches(
         raise BadInput(f"similarities of shape {scores.shape} do not fit {sizes_text}")
     if np.isnan(scores).any():
         raise BadInput("a similarity is not a number")
-    failed = np.all(scores == -np.inf, axis=1)
     sizes = np.bincount(codes)
     rows = np.arange(scores.shape[0])
     where = np.minimum(np.searchsorted(names, np.asarray(probe_subjects)), names.size - 1)
@@ -170,54 +179,24 @@ def searches(
     best[rows[enrolled], where[enrolled]] = -np.inf
     with np.errstate(invalid="ignore"):
         at_least = np.count_nonzero((best >= mate[:, None]) & (best > -np.inf), axis=1)
-    rank = np.where(failed, np.inf, 1.0 + at_least)
+    rank = np.where(mate == -np.inf, np.inf, 1.0 + at_least)
     return Searches(mate, np.where(enrolled, rank, np.nan), best.max(axis=1))
 
 
-def rank_k(found: Searches, k: int) -> float:
-    """Return the share of mated searches whose mate is among the first `k` subjects; failures are misses."""
-    return float(np.mean(_mated_ranks(found) <= k))
-
-
 def cmc(found: Searches, ranks: int) -> NDArray[np.float64]:
-    """Return the cumulative match characteristic: `rank_k` for k = 1 .. `ranks`, float64 [ranks].
+    """Return the cumulative match characteristic, float64 [ranks]: at k - 1, the share of mated searches whose mate
+    is among the first k subjects.
 
-    It ends at 1 at the number of subjects unless probes failed.
+    Failures are misses. It ends at 1 at the number of subjects unless probes failed.
 
     >>> s = searches(np.array([[0.9, 0.1], [0.8, 0.3]]), ["a", "b"], ["a", "b"])
     >>> cmc(s, 2).tolist()
     [0.5, 1.0]
     """
-    mine = _mated_ranks(found)
+    mine = found.rank[~np.isnan(found.mate)]
+    if mine.size == 0:
+        raise BadInput("there are no searches by people who are enrolled")
     return np.searchsorted(np.sort(mine), np.arange(1, ranks + 1), "right") / mine.size
-
-
-def fpir(found: Searches, threshold: float) -> float:
-    """Return the false positive identification rate.
-
-    The share of searches by people who are not enrolled that return anyone at or above `threshold`. Probes
-    with a mate are not counted. With one enrolled sample it is the FMR.
-    """
-    return fmr(_unmated_scores(found), threshold)
-
-
-def fnir(found: Searches, threshold: float, rank: int | None = None) -> float:
-    """Return the false negative identification rate FNIR(N, R, T).
-
-    The share of mated searches whose mate is below `threshold` or, with `rank`, not among the first `rank`
-    subjects. Failures are misses.
-    """
-    mated = ~np.isnan(found.mate)
-    mate = _require(found.mate[mated], "searches by people who are enrolled")
-    hit = _matches(mate, threshold)
-    if rank is not None:
-        hit &= found.rank[mated] <= rank
-    return float(1 - np.count_nonzero(hit) / mate.size)
-
-
-def threshold_for_fpir(found: Searches, target: float) -> float:
-    """Return the smallest threshold whose FPIR is at most `target`, as `threshold_for_fmr` does."""
-    return threshold_for_fmr(_unmated_scores(found), target)
 
 
 def fpir_for_fmr(rate: float, subjects: int) -> float:
@@ -243,25 +222,6 @@ def fmr_for_fpir(rate: float, subjects: int) -> float:
     if not 0 <= rate < 1 or subjects < 1:
         raise UsageError(f"an FPIR of {rate:g} over {subjects} subjects has no FMR")
     return -math.expm1(math.log1p(-rate) / subjects)
-
-
-def _unmated_scores(found: Searches) -> NDArray[np.float64]:
-    return _require(found.other[np.isnan(found.mate)], "searches by people who are not enrolled")
-
-
-def _mated_ranks(found: Searches) -> NDArray[np.float64]:
-    return _require(found.rank[~np.isnan(found.mate)], "searches by people who are enrolled")
-
-
-def _require(values: NDArray[np.float64], what: str) -> NDArray[np.float64]:
-    if values.size == 0:
-        raise BadInput(f"there are no {what}")
-    return values
-
-
-def _matches(scores: NDArray[np.floating], threshold: float) -> NDArray[np.bool_]:
-    # In float64: a float32 comparison would round the threshold.
-    return (scores.astype(np.float64) >= threshold) & (scores > -np.inf)
 
 
 def _scores(values: ArrayLike, kind: str) -> NDArray[np.floating]:

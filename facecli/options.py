@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from facecli.output import Notes
     from facecli.pairs import PairSet
     from facecli.rule import Rule
+    from facecli.scores import ScoreTable
 
 Model = Annotated[
     str,
@@ -163,14 +164,29 @@ def read_pairs(pairs: str, root: Path | None) -> PairSet:
     return library.parse_pairs(sys.stdin.buffer.read(), source="stdin", root=here)
 
 
+def read_scores(scores: str) -> ScoreTable:
+    """Return the scores of the file `scores`, or of stdin for '-'."""
+    from facecli import scores as library
+
+    if scores != "-":
+        return library.read_scores(scores)
+    return library.parse_scores(sys.stdin.buffer.read(), source="stdin")
+
+
 def open_gallery(db: Path, embedder: Embedder, folders: Folders, notes: Notes, no_refresh: bool) -> Gallery:
-    """Return the database, brought up to date unless told not to; what failed there is a remark, not an error."""
+    """Return the database, brought up to date unless told not to; what failed there is a remark, not an error.
+
+    Raises `DatabaseError` where nobody is enrolled: nobody can be found there, which is no answer.
+    """
+    from facecli.errors import DatabaseError
     from facecli.gallery import Gallery
 
     if no_refresh:
         gallery = Gallery.open(db, embedder.id, embedder.dim, cache_dir=folders.cache)
         if not gallery.complete:
             notes.warn(f"{db}: an enrolment is going on or was cut off, photos may be missing")
+        if not gallery.samples:
+            raise DatabaseError("nobody is enrolled yet", path=db, hint="leave --no-refresh out")
         return gallery
     gallery, report = refreshed(db, embedder, folders, notes)
     if report.embedded or report.removed:
@@ -184,8 +200,6 @@ def open_gallery(db: Path, embedder: Embedder, folders: Folders, notes: Notes, n
             f" (all: facecli embed --db {db})"
         )
     if not gallery.samples:
-        from facecli.errors import DatabaseError
-
         raise DatabaseError("nobody is enrolled: no photo has a usable face", path=db)
     return gallery
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from facecli.errors import UsageError, one_line, printable
+from facecli.files import IMAGE_ENDINGS
 
 Record = dict[str, Any]
 Flatten = Callable[[Record], list[Record]]
@@ -183,9 +184,19 @@ def show(text: str) -> None:
 
 
 def choose_format(form: str, path: Path | None) -> str:
-    """Return the format in force: `auto` is the ending of `path`, a table on a terminal, JSON Lines in a pipe."""
+    """Return the format in force: `auto` is the ending of `path`, a table on a terminal, JSON Lines in a pipe.
+
+    Raises `UsageError` for an unknown format, and for a file that is named like a picture or an array.
+    """
     if form not in FORMATS:
         raise UsageError(f"unknown format '{form}'", hint=f"choose from {', '.join(FORMATS)}")
+    if path is not None and path.suffix.lower() in IMAGE_ENDINGS | {".npy"}:
+        # A photo named by mistake would be lost under its own name.
+        raise UsageError(
+            "records go to no picture and no array",
+            path=path,
+            hint=f"end the name with {', '.join(_ENDINGS)}",
+        )
     if form != "auto":
         return form
     if path is not None:

@@ -21,6 +21,9 @@ from facecli.errors import BadInput, EmbedderMismatch, FaceError, NoSuchFile, pr
 
 SCHEMA = "facecli.embed/1"
 
+ENDINGS = (".npy", ".jsonl", ".ndjson")
+"""Endings, in any case, of files of templates, which may stand wherever photos may."""
+
 ROW_COLUMNS = [
     "row",
     "path",
@@ -147,6 +150,32 @@ def write_rows(file: IO[str], records: Iterable[dict[str, Any]]) -> None:
     for row, record in enumerate(records):
         place = [record["path"], record["face"], record["n_faces"], *record["box"]]
         writer.writerow([row, *place, record["probability"], record["embedder_id"]])
+
+
+def is_templates(path: str | Path) -> bool:
+    """Say whether a path names a file of templates, by its ending."""
+    return Path(path).suffix.lower() in ENDINGS
+
+
+def is_npy(path: Path) -> bool:
+    """Say whether a path names an array of templates, by its ending."""
+    return path.suffix.lower() == ".npy"
+
+
+def read_templates(source: Path, *, embedder_id: str, dim: int) -> Iterator[Probe | FailedProbe]:
+    """Yield what `facecli embed` wrote to a file: `x.npy` with its table `x.csv`, or JSON Lines.
+
+    Raises `NoSuchFile`, `BadInput` and `EmbedderMismatch`, as `read_npy` and `parse_record` do.
+    """
+    if is_npy(source):
+        yield from read_npy(source, embedder_id=embedder_id, dim=dim)
+        return
+    if not source.is_file():
+        raise NoSuchFile("no such file of templates", path=source, hint="make it with 'facecli embed'")
+    with open(source, encoding="utf-8", errors="surrogateescape") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield parse_record(line, source=str(source), number=number, embedder_id=embedder_id, dim=dim)
 
 
 def read_npy(npy: Path, *, embedder_id: str, dim: int) -> Iterator[Probe]:

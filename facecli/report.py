@@ -142,7 +142,7 @@ def _cards(found: Evaluation) -> str:
         if (figure.name, figure.at) not in wanted and not figure.at.endswith("folds"):
             continue
         at = {"threshold": f"at threshold {figure.threshold:.4f}" if figure.threshold is not None else ""}
-        name = "Rank 1" if figure.name == "rank" else figure_name(figure)
+        name = "Rank 1" if figure.name == "rank" else figure_name(figure.name)
         where = (
             "" if figure.name == "rank" else at.get(figure.at, f"at {place(figure.at)}" if figure.at else "")
         )

@@ -19,6 +19,7 @@ from facecli.bootstrap import IdentityBootstrap, NonmatedDesign
 from facecli.comparisons import Comparisons
 from facecli.curve import ScoreCurve, ScoreHistogram
 from facecli.errors import BadInput
+from facecli.metrics import matches
 from facecli.pairs import PairSet
 from facecli.scores import ScoreTable, cross_scores
 from facecli.trials import Samples, listed
@@ -300,11 +301,11 @@ class Tails:
 
     def false(self, threshold: float) -> Positions:
         """Return the false matches at `threshold`."""
-        return self.nonmated[self.nonmated_similarity >= threshold]
+        return self.nonmated[matches(self.nonmated_similarity, threshold)]
 
     def missed(self, threshold: float) -> Positions:
         """Return the false non-matches at `threshold`; a failure is one at every threshold, even -inf."""
-        return self.mated[(self.mated_similarity < threshold) | (self.mated_similarity == -np.inf)]
+        return self.mated[~matches(self.mated_similarity, threshold)]
 
 
 def tails(scored: Scored, lowest: float, highest: float, progress: Progress | None = None) -> Tails:

@@ -12,14 +12,31 @@ from pathlib import Path
 from facecli.embedder import Embedded, Embedder
 from facecli.errors import FaceError, UsageError, printable
 from facecli.files import find_images
-from facecli.records import FailedProbe, Probe, parse_record, probes_of, read_npy
+from facecli.records import FailedProbe, Probe, is_templates, parse_record, probes_of, read_templates
 
 
 def probes_from(sources: list[str], embedder: Embedder) -> Iterator[Probe | FailedProbe]:
-    """Yield the faces of photos, and templates made before, in the order in which they are named."""
+    """Yield the faces of photos, and templates made before, in the order in which they are named.
+
+    Raises `UsageError` when there is none at all, unless it is stdin that had none.
+    """
+    nothing = True
+    for probe in _in_order(sources, embedder):
+        nothing = False
+        yield probe
+    if nothing and "-" not in sources:
+        raise no_images(sources)
+
+
+def no_images(sources: list[str]) -> UsageError:
+    """Return the error of `sources` in which no photo lies."""
+    return UsageError("no images there", path=sources[0], hint="give photos, or folders that hold some")
+
+
+def _in_order(sources: list[str], embedder: Embedder) -> Iterator[Probe | FailedProbe]:
     photos: list[str] = []
     for source in sources:
-        if source != "-" and not source.endswith(".npy"):
+        if source != "-" and not is_templates(source):
             photos.append(source)
             continue
         yield from _photo_probes(find_images(photos), embedder)
@@ -27,7 +44,7 @@ def probes_from(sources: list[str], embedder: Embedder) -> Iterator[Probe | Fail
         if source == "-":
             yield from _stdin_probes(embedder)
         else:
-            yield from read_npy(Path(source), embedder_id=embedder.id, dim=embedder.dim)
+            yield from read_templates(Path(source), embedder_id=embedder.id, dim=embedder.dim)
     yield from _photo_probes(find_images(photos), embedder)
 
 
@@ -65,7 +82,7 @@ def photos_from(sources: Iterable[str]) -> Iterator[Path]:
 
 def one_photo(sources: list[str]) -> Path:
     """Return the only photo that `sources` stand for; raises `UsageError` when it is not one photo."""
-    made = [source for source in sources if source == "-" or source.endswith(".npy")]
+    made = [source for source in sources if source == "-" or is_templates(source)]
     photos = [] if made else list(islice(find_images(sources), 2))
     if len(photos) != 1:
         raise UsageError("--draw writes one photo", hint="give one photo as the probe")

@@ -21,11 +21,11 @@ from facecli.comparisons import Comparisons
 from facecli.embedder import Embedded, Photo
 from facecli.engine import Notify
 from facecli.enrolment import Enroller, Failure
-from facecli.errors import BadInput, FaceError, NoSuchFile, printable
+from facecli.errors import BadInput, FaceError, NoFace, SeveralFaces, printable
 from facecli.files import digest, read
 from facecli.gallery import refresh
 from facecli.pairs import PairSet, images, subjects_of
-from facecli.records import FailedProbe, Probe, parse_record, read_npy
+from facecli.records import FailedProbe, Probe, read_templates
 from facecli.scores import cross_comparisons
 
 Progress = Callable[[int, int | None], None]
@@ -165,7 +165,7 @@ def samples_of_templates(source: Path, *, embedder_id: str, dim: int) -> Samples
     Raises `NoSuchFile`, `BadInput` and `EmbedderMismatch` (see `records`).
     """
     made: dict[str, Probe | FailedProbe] = {}
-    for probe in _records(source, embedder_id, dim):
+    for probe in read_templates(source, embedder_id=embedder_id, dim=dim):
         before = made.get(probe.path)
         if before is None or _face(probe) < _face(before):
             made[probe.path] = probe
@@ -270,23 +270,16 @@ def shared(one: Provenance, other: Provenance) -> tuple[int, int]:
     )
 
 
+def wrong_input(errors: Sequence[BadInput], failures: Sequence[Failure]) -> bool:
+    """Say whether something asked for was not there, rather than without a usable face."""
+    return bool(errors) or any(f.code not in (NoFace.code, SeveralFaces.code) for f in failures)
+
+
 def _digest_of(path: Path) -> str:
     try:
         return digest(read(path))
     except FaceError:
         return ""
-
-
-def _records(source: Path, embedder_id: str, dim: int) -> Iterator[Probe | FailedProbe]:
-    if source.suffix == ".npy":
-        yield from read_npy(source, embedder_id=embedder_id, dim=dim)
-        return
-    if not source.is_file():
-        raise NoSuchFile("no such file of templates", path=source, hint="make it with 'facecli embed'")
-    with open(source, encoding="utf-8", errors="surrogateescape") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield parse_record(line, source=str(source), number=number, embedder_id=embedder_id, dim=dim)
 
 
 def _face(probe: Probe | FailedProbe) -> int:

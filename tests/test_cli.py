@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from facecli import __version__, calibration_file
 from facecli.cli import app
+from facecli.gallery import refresh
 
 REPOSITORY = Path(__file__).parents[1]
 TRANSCRIPTS = Path(__file__).with_name("transcripts.txt")
@@ -498,6 +499,27 @@ def test_only_the_cache_is_left(facecli, world, tmp_path):
     assert "--no-refresh uses the templates that are kept" in refused.stderr
 
 
+def test_an_enrolment_cut_off_before_its_first_photo_is_no_answer(
+    facecli, world, embedder, cache_dir, tmp_path
+):
+    shutil.copytree(world / "people", tmp_path / "people", ignore=shutil.ignore_patterns(".facecli"))
+
+    class CutOff:
+        id, dim, limits = embedder.id, embedder.dim, embedder.limits
+
+        def enrol(self, photos):
+            raise KeyboardInterrupt
+            yield
+
+    with pytest.raises(KeyboardInterrupt):
+        refresh(tmp_path / "people", CutOff(), cache_dir=cache_dir)
+    for command in ("find probes/clara.jpg", "verify probes/clara.jpg --subject Clara"):
+        done = facecli(f"{command} --db {tmp_path / 'people'} --no-refresh")
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "nobody is enrolled yet; leave --no-refresh out" in done.stderr
+    assert facecli(f"find probes/clara.jpg --db {tmp_path / 'people'}").exit_code == 0
+
+
 def test_enrolment_takes_the_largest_face_whatever_is_asked_of_the_photo(facecli, world, tmp_path):
     folder = tmp_path / "people" / "Arthur"
     folder.mkdir(parents=True)
@@ -558,6 +580,40 @@ def test_a_picture_that_cannot_be_written_is_an_error(target, said, facecli, tmp
     done = facecli(["find", "probes/clara.jpg", "--db", "people", "--draw", tmp_path / target])
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+def test_no_output_is_written_over_a_photo(facecli, tmp_path):
+    photo = tmp_path / "clara.jpg"
+    shutil.copy(REPOSITORY / "sample_db" / "probes" / "clara.jpg", photo)
+    before = photo.read_bytes()
+    for command, said in (
+        (["find", photo, "--db", "people", "--draw", photo], "would overwrite the probe"),
+        (["find", photo, "--db", "people", "-o", photo], "records go to no picture"),
+        (["embed", photo, "-f", "csv", "-o", photo], "records go to no picture"),
+        (["verify", photo, photo, "-o", tmp_path / "x.NPY"], "records go to no picture and no array"),
+    ):
+        done = facecli(command)
+        assert done.exit_code == 2
+        assert said in done.stderr
+        assert photo.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["clara.jpg"]
+
+
+def test_probes_without_a_photo_are_an_error_and_not_nobody_found(facecli):
+    done = facecli("find empty --db people")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "empty: no images there" in done.stderr
+    assert facecli("find - --db people", stdin="").exit_code == 1
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.NDJSON", "x.NPY"])
+def test_templates_in_a_file_are_probes_whatever_the_case_of_its_ending(name, facecli, tmp_path):
+    done = facecli(["embed", "probes", "-f", "jsonl", "-o", tmp_path / name])
+    assert done.exit_code == 0
+    assert (
+        facecli(["find", tmp_path / name, "--db", "people"]).stdout
+        == facecli("find probes --db people").stdout
+    )
 
 
 def test_draw_takes_a_folder_with_one_photo_and_refuses_templates(facecli, world, tmp_path):

@@ -8,10 +8,11 @@ import time
 
 import numpy as np
 import pytest
+from drawn_anew import curve_replicates, eer_interval, fnmr_at
 from sklearn import metrics as sk
 
 from facecli import scored as scored_module
-from facecli.bootstrap import IdentityBootstrap, eer_interval
+from facecli.bootstrap import IdentityBootstrap
 from facecli.compare import compare, error_records, read_result
 from facecli.comparisons import Comparisons
 from facecli.errors import BadInput, UsageError
@@ -21,6 +22,7 @@ from facecli.evaluate import evaluate, resampling_of, student_t
 from facecli.evaluation import run
 from facecli.figures import VERIFICATION
 from facecli.groups import ACROSS, by_pairs, by_people, read_groups, worst_ratio
+from facecli.models.checkpoint import FORMAT, VERSION
 from facecli.pairs import PairSet
 from facecli.scored import ListedScores, cross_of, curve_of, listed_scores, tails
 from facecli.trials import Samples, cross
@@ -429,7 +431,9 @@ def test_what_calibration_or_training_has_seen_is_said():
 
 
 def test_a_checkpoint_remembers_what_it_was_trained_on(tmp_path):
-    (tmp_path / "model.json").write_text('{"training": {"image_marks": "aa bb", "subject_marks": ["cc"]}}')
+    training = {"image_marks": "aa bb", "subject_marks": ["cc"]}
+    contract = {"format": FORMAT, "version": VERSION, "training": training}
+    (tmp_path / "model.json").write_text(json.dumps(contract))
     (tmp_path / "weights.pt").write_text("")
     seen = {"image_marks": {"aa", "bb"}, "subject_marks": {"cc"}}
     for name in (tmp_path, tmp_path / "model.json", tmp_path / "weights.pt"):
@@ -512,8 +516,6 @@ def test_the_interval_at_a_fixed_fmr_moves_with_the_threshold():
     assert at_threshold.value == fnmr.value
     assert np.ptp(fnmr.interval) > 1.3 * np.ptp(at_threshold.interval)
     # Drawing the people anew and choosing the threshold anew in each replicate comes to the same.
-    from facecli.bootstrap import curve_replicates, fnmr_at
-
     comparisons = cross(made(people=60, each=3, noise=0.75))
     drawn = [
         fnmr_at(*rates, 0.001)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from facecli import metrics
 from facecli.errors import BadInput
 from facecli.evaluate_search import evaluate_database, evaluate_probes
 from facecli.trials import Samples
@@ -134,3 +137,16 @@ def test_a_sample_of_nobody_is_named():
     nameless = Samples(probes.paths, ("", *probes.subjects[1:]), probes.digests, probes.templates)
     with pytest.raises(BadInput, match=r"A0/0\.jpg: nobody knows"):
         evaluate_probes(probes, nameless)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=20), st.integers(-5, 5))
+def test_fpir_over_one_sample_is_the_fmr(eighths, threshold):
+    """A property of ISO/IEC 19795-1: with one sample enrolled, a search is a comparison."""
+    scores = np.array(eighths) / 8
+    rows = np.stack([scores, np.sqrt(1 - scores**2)], axis=1).astype(np.float32)
+    names = tuple(f"stranger {k}" for k in range(len(rows)))
+    probes = Samples(names, names, ("",) * len(names), rows)
+    one = Samples(("enrolled",), ("enrolled",), ("",), np.array([[1, 0]], np.float32))
+    found = evaluate_probes(one, probes, threshold=threshold / 8, replicates=100)
+    assert figure(found, "fpir", "threshold").value == metrics.fmr(scores, threshold / 8)

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from drawn_anew import curve_replicates, fnmr_at
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
@@ -18,16 +19,15 @@ from facecli.bootstrap import (
     IdentityBootstrap,
     MatedDesign,
     NonmatedDesign,
-    curve_replicates,
-    eer_interval,
-    fnmr_at,
     percentile_interval,
     rate_interval,
 )
 from facecli.comparisons import Comparisons, disjoint_splits
 from facecli.curve import ScoreCurve, ScoreHistogram, eer_rate, round_up
 from facecli.errors import BadInput, UsageError
+from facecli.evaluate import evaluate
 from facecli.intervals import clopper_pearson, mcnemar, rule_of_three, trials_needed
+from facecli.scored import ListedScores
 
 # Few distinct values, so that ties are the rule; -inf is a failure.
 SCORE = st.one_of(st.integers(-6, 6).map(lambda k: k / 8), st.just(-math.inf))
@@ -247,30 +247,15 @@ def test_searches_and_their_rates_are_those_of_a_loop(data):
     np.testing.assert_array_equal(found.other, [e[2] for e in expected])
 
     mated = [e for e in expected if not math.isnan(e[0])]
-    unmated = [e for e in expected if math.isnan(e[0])]
-    for t in (0.0, 2.0, 3.0):
-        if unmated:
-            assert metrics.fpir(found, t) == naive_fmr([e[2] for e in unmated], t)
-        if mated:
-            hits = [e for e in mated if e[0] >= t and e[0] > -math.inf]
-            assert metrics.fnir(found, t) == pytest.approx(1 - len(hits) / len(mated))
-            ranked = [e for e in hits if e[1] <= 2]
-            assert metrics.fnir(found, t, rank=2) == pytest.approx(1 - len(ranked) / len(mated))
     if mated:
         curve = metrics.cmc(found, len(set(gallery)))
         assert (np.diff(curve) >= 0).all()
-        assert [metrics.rank_k(found, k + 1) for k in range(curve.size)] == pytest.approx(curve.tolist())
+        among = [sum(e[1] <= k for e in mated) / len(mated) for k in range(1, curve.size + 1)]
+        assert among == pytest.approx(curve.tolist())
         assert curve[-1] == pytest.approx(sum(e[1] < math.inf for e in mated) / len(mated))
     else:
         with pytest.raises(BadInput):
             metrics.cmc(found, 1)
-
-
-@given(st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=20), st.integers(-5, 5))
-def test_fpir_over_one_sample_is_the_fmr(scores, threshold):
-    found = metrics.searches(np.array(scores)[:, None], ["stranger"] * len(scores), ["enrolled"])
-    assert metrics.fpir(found, threshold) == metrics.fmr(scores, threshold)
-    assert metrics.fpir(found, metrics.threshold_for_fpir(found, 0.2)) <= 0.2
 
 
 def test_blocks_of_probes_join():
@@ -443,8 +428,10 @@ def test_statistics_of_six_thousand_pairs_take_under_five_seconds():
         assert low < false.sum() / 3000 < high
         low, high = rate_interval(mated.replicates(left[missed]), missed.sum(), 3000)
         assert low < missed.sum() / 3000 < high
-    low, high = eer_interval(data, bootstrap)
-    assert low < curve.eer().rate < high
+    names = tuple(str(k) for k in range(data.people))
+    whole = evaluate(ListedScores(data, left, right, names, names), replicates=1000)
+    (eer,) = (f for f in whole.figures if f.name == "eer")
+    assert eer.interval[0] < eer.value == curve.eer().rate < eer.interval[1]
     assert time.process_time() - started < 5
 
 
