@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from facecli.config import DEFAULT_PRIOR
-from facecli.curve import ScoreCurve, round_up
+from facecli.curve import ScoreCurve
 from facecli.errors import EmbedderMismatch, NoCalibration, UsageError
-from facecli.intervals import Interval, clopper_pearson, rule_of_three, trials_needed
+from facecli.intervals import Interval, clopper_pearson, smallest_supported, trials_needed
 from facecli.probability import ReliabilityBin, ScoreMap, probability
 
 OTHER_PEOPLE = "other people"
@@ -129,8 +129,7 @@ class Calibration:
         if have < needed:
             raise NoCalibration(
                 f"an FMR of {fmr:g} needs at least {needed:,} non-mated comparisons, the calibration has {have:,}",
-                hint=f"ask for an FMR of {round_up(np.array([rule_of_three(have)]), 7)[0]:g} or more, "
-                "or calibrate on more pairs",
+                hint=f"ask for an FMR of {smallest_supported(have):g} or more, or calibrate on more pairs",
             )
         threshold = self.chosen.threshold_for_fmr(fmr)
         false_matches, misses = self.reported.at(threshold)

@@ -10,7 +10,7 @@ from typing import Any
 
 from facecli.calibration import IN_SAMPLE, Calibration, Provenance
 from facecli.config import DEFAULT_FMR
-from facecli.intervals import rule_of_three, trials_needed
+from facecli.intervals import smallest_supported, trials_needed
 
 COLUMNS = [
     "name",
@@ -97,7 +97,7 @@ def doubts(made: Calibration) -> list[str]:
         found.append(
             f"{have:,} non-mated comparisons cannot support the default FMR of {DEFAULT_FMR:g}"
             f" ({trials_needed(DEFAULT_FMR):,} can): with this calibration verify and find need --fmr"
-            f" {_round_up(rule_of_three(have)):g} or more"
+            f" {smallest_supported(have):g} or more"
         )
     return found
 
@@ -131,9 +131,3 @@ def _data(p: Provenance) -> str:
     people = f"{p.n_people:,} people" if p.n_people else "nobody knows how many people"
     images = f", {p.n_images:,} images" if p.n_images else ""
     return f"{p.description}: {p.n_mated:,} mated and {p.n_nonmated:,} non-mated comparisons{failed}; {people}{images}"
-
-
-def _round_up(rate: float) -> float:
-    """Return two digits that are not below `rate`."""
-    digits = 1 - math.floor(math.log10(rate))
-    return math.ceil(rate * 10**digits - 1e-9) / 10**digits

@@ -13,7 +13,7 @@ from facecli.calibration import Provenance
 from facecli.comparisons import Comparisons
 from facecli.enrolment import Failure
 from facecli.errors import BadInput, NoCalibration, printable
-from facecli.intervals import rule_of_three, trials_needed
+from facecli.intervals import smallest_supported, trials_needed
 from facecli.pairs import PairSet, from_people, images
 from facecli.scores import ScoreTable
 from facecli.trials import (
@@ -138,7 +138,7 @@ def check_targets(comparisons: Comparisons, targets: Sequence[float], source: st
             f"FMR {names} cannot be calibrated: {n_nonmated:,} non-mated comparisons are there,"
             f" {trials_needed(lacking[0]):,} are needed (3 / FMR)",
             path=source,
-            hint=f"these data support FMR {rule_of_three(n_nonmated):.2g} or more; nothing was changed",
+            hint=f"these data support FMR {smallest_supported(n_nonmated):g} or more; nothing was changed",
         )
 
 

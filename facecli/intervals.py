@@ -41,6 +41,17 @@ def rule_of_three(trials: int) -> float:
     return min(1.0, 3 / trials)
 
 
+def smallest_supported(trials: int) -> float:
+    """Return the smallest rate of two digits that `trials` comparisons support: 3 / trials, rounded up.
+
+    >>> smallest_supported(576)
+    0.0053
+    """
+    rate = rule_of_three(trials)
+    digits = 1 - math.floor(math.log10(rate))
+    return math.ceil(rate * 10**digits - 1e-9) / 10**digits
+
+
 def trials_needed(rate: float) -> int:
     """Return how many non-mated comparisons it takes before an FMR of `rate` can be spoken of: 3 / rate.
 

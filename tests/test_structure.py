@@ -59,7 +59,7 @@ TORCH_AT_ONCE = {
     "models.dlib_resnet",
     "models.export",
 }
-"""Where torch is imported with the module: training, and networks. The rest of models/ and the engine import it inside functions."""
+"""Where torch is imported with the module. The rest of models/ and the engine import it inside functions."""
 
 TALKS = {"__main__", "cli", "commands", "output"}
 """Who may print, exit and read arguments; `sources` and the commands read stdin."""
