@@ -7,6 +7,7 @@ torch's own synchronised batch norm does not.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,8 +33,20 @@ def joined(device: str) -> Iterator[None]:
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield
+        _leave_together()
     finally:
         dist.destroy_process_group()
+
+
+def _leave_together() -> None:
+    """Wait until every process is done, over the store and not over the group.
+
+    A process that closes its connections while another still reads from them takes that one down with it.
+    """
+    store = dist.distributed_c10d._get_default_store()
+    store.add("facecli/left", 1)
+    while store.add("facecli/left", 0) < dist.get_world_size():
+        time.sleep(0.01)
 
 
 class _Gather(torch.autograd.Function):
