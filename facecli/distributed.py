@@ -17,6 +17,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
+LEAVE_SECONDS = 60.0
+
+
 def rank() -> int:
     """Return this process's number, 0 when it is alone."""
     return dist.get_rank() if dist.is_initialized() else 0
@@ -41,11 +44,13 @@ def joined(device: str) -> Iterator[None]:
 def _leave_together() -> None:
     """Wait until every process is done, over the store and not over the group.
 
-    A process that closes its connections while another still reads from them takes that one down with it.
+    A process that closes its connections while another still reads from them takes that one down with it. One that
+    died on the way is not waited for longer than `LEAVE_SECONDS`.
     """
+    deadline = time.monotonic() + LEAVE_SECONDS
     store = dist.distributed_c10d._get_default_store()
     store.add("facecli/left", 1)
-    while store.add("facecli/left", 0) < dist.get_world_size():
+    while store.add("facecli/left", 0) < dist.get_world_size() and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
