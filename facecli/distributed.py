@@ -16,7 +16,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-
 LEAVE_SECONDS = 60.0
 
 
