@@ -5,25 +5,58 @@ Nothing heavy is imported here: `--help` needs neither NumPy nor torch.
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from facecli import __version__, config
-from facecli.cli_calibrate import calibrate
-from facecli.cli_embed import doctor, embed, models
-from facecli.cli_eval import evaluate
-from facecli.cli_match import find, verify
-from facecli.cli_train import train
 from facecli.commands import Commands
 from facecli.options import Folders
 
+_MARKUP: Literal["markdown"] = "markdown"
+
+_COMMANDS = {
+    "verify": "cli_match:verify",
+    "find": "cli_match:find",
+    "embed": "cli_embed:embed",
+    "calibrate": "cli_calibrate:calibrate",
+    # A function called eval would hide Python's own.
+    "eval": "cli_eval:evaluate",
+    "train": "cli_train:train",
+    "models": "cli_embed:models",
+    "doctor": "cli_embed:doctor",
+}
+"""Where each command is, in the order of `--help`."""
+
+
+class _Late(Commands):
+    """A group whose commands are imported when they are asked for: building all of them takes as long as Typer."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        # A name that nobody knows is compared with those of all commands.
+        for name in [cmd_name] if cmd_name in _COMMANDS else _COMMANDS:
+            if name not in self.commands:
+                self.commands[name] = _command(name)
+        return self.commands.get(cmd_name)
+
+
+def _command(name: str) -> Any:
+    module, _, attribute = _COMMANDS[name].partition(":")
+    app = typer.Typer(add_completion=False, rich_markup_mode=_MARKUP)
+    app.command(name)(getattr(import_module(f"facecli.{module}"), attribute))
+    return typer.main.get_command(app)
+
+
 app = typer.Typer(
-    cls=Commands,
+    cls=_Late,
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=_MARKUP,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -63,8 +96,3 @@ def main(
         cache if cache is not None else config.default_cache_dir(),
         user if user is not None else config.default_user_dir(),
     )
-
-
-for command in (verify, find, embed, calibrate, evaluate, train, models, doctor):
-    # Named after what people type; a function called eval would hide Python's own.
-    app.command("eval" if command is evaluate else None)(command)

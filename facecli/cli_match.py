@@ -85,7 +85,6 @@ def verify(
     - `facecli verify photo.jpg --db people --subject Ada`
     - `facecli verify --pairs pairs.csv --format csv > scores.csv`
     """
-    from facecli import verify as library
     from facecli.output import Notes, Output
 
     chosen = list(photos) if photos is not None else []
@@ -97,6 +96,9 @@ def verify(
     _check_verify(chosen, pairs, root, db, subject, no_refresh)
     folders: Folders = context.obj
     embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
+    # Imported while the networks load.
+    from facecli import verify as library
+
     rule = open_rule(folders, embedder, threshold, fmr, calibration, prior)
     with Output(
         library.COLUMNS, form=form, path=output, flatten=library.flatten, upright=pairs is None
@@ -171,9 +173,7 @@ def find(
     - `facecli find visitors/ --db people --fpir 0.01`
     - `find . -name '*.jpg' | facecli embed - | facecli find - --db people`
     """
-    from facecli import identify as library
     from facecli.output import Notes, Output
-    from facecli.sources import one_photo, probes_from
 
     folders: Folders = context.obj
     notes = Notes(quiet)
@@ -181,10 +181,18 @@ def find(
         raise UsageError("--fpir, --fmr and --threshold each set the threshold", hint="give one of them")
     if fpir is not None and not 0 < fpir < 1:
         raise UsageError(f"an FPIR of {fpir:g} is not between 0 and 1")
-    photo = one_photo(probes) if draw is not None else None
+    photo = None
+    if draw is not None:
+        from facecli.sources import one_photo
+
+        photo = one_photo(probes)
     if photo is not None and draw is not None and os.path.realpath(photo) == os.path.realpath(draw):
         raise UsageError("the picture would overwrite the probe", path=draw, hint="give it another name")
     embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
+    # Imported while the networks load.
+    from facecli import identify as library
+    from facecli.sources import probes_from
+
     # For one sample FPIR is FMR: what is not even supported then is refused before anybody is enrolled.
     rule = open_rule(folders, embedder, threshold, fmr if fpir is None else fpir, calibration, prior)
     gallery = open_gallery(db, embedder.choosing("largest"), folders, notes, no_refresh)

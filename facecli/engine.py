@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from facecli.errors import UsageError
 
 if TYPE_CHECKING:
+    import onnxruntime
     import torch
 
 Array = NDArray[np.float32]
@@ -56,7 +57,8 @@ def load(
 
     `device` is `cpu` (ONNX Runtime), `torch` (torch on the CPU) or a torch device such as `cuda`, `cuda:1`
     or `mps`. One thread a session is the default: callers that want both cores run one session in two
-    threads, which two threads inside one session never beat on a busy machine.
+    threads, which two threads inside one session never beat on a busy machine. What ONNX Runtime has against
+    a network is raised when it first runs.
 
     Raises `UsageError` for a device that is not there.
     """
@@ -128,9 +130,27 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def _load_onnx(network: Network, cache_dir: Path, threads: int, notify: Notify | None) -> Runner:
-    import onnxruntime as ort
+    from concurrent.futures import ThreadPoolExecutor
 
     path = export(network, cache_dir=cache_dir, notify=notify)
+    # Sessions are made aside while the caller imports, reads and decodes: ONNX Runtime leaves Python alone meanwhile.
+    pool = ThreadPoolExecutor(1)
+    made = pool.submit(_session, network, path, cache_dir, threads, notify)
+    pool.shutdown(wait=False)
+
+    def run(batch: Array) -> list[Array]:
+        session, name = made.result()
+        return session.run(None, {name: batch})
+
+    return run
+
+
+def _session(
+    network: Network, path: Path, cache_dir: Path, threads: int, notify: Notify | None
+) -> tuple[onnxruntime.InferenceSession, str]:
+    """Return the session over the file at `path`, and the name of its input."""
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -141,12 +161,7 @@ def _load_onnx(network: Network, cache_dir: Path, threads: int, notify: Notify |
         # A damaged file would fail on every run until somebody finds and deletes it.
         export(network, cache_dir=cache_dir, notify=notify, anew=True)
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-
-    def run(batch: Array) -> list[Array]:
-        return session.run(None, {name: batch})
-
-    return run
+    return session, session.get_inputs()[0].name
 
 
 def _load_torch(network: Network, device: str) -> Runner:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from facecli.embedder import Embedded, Embedder
 from facecli.engine import Array
 from facecli.errors import FaceError, printable
-from facecli.gallery import Gallery
-from facecli.pairs import PairSet, images
 from facecli.records import face_place
 from facecli.rule import Rule
+
+if TYPE_CHECKING:
+    # Two photos need neither, and their imports are felt.
+    from facecli.gallery import Gallery
+    from facecli.pairs import PairSet
 
 Progress = Callable[[int, int | None], None]
 
@@ -77,6 +80,8 @@ def verify_pairs(
 
     Each image is embedded once, whatever the number of its pairs.
     """
+    from facecli.pairs import images
+
     names = images(pairs)
     found: dict[str, Embedded | FaceError] = {}
     results = embedder.embed((pairs.root / name, None) for name in names)
