@@ -1,6 +1,7 @@
-"""Cold starts as whole processes: `--help`, and one verification of two 640 px photos, ours and facenet-pytorch's.
+"""Cold starts as whole processes: `--help`, a verification of two 640 px photos (ours and facenet-pytorch's), and
+a `find` in the sample database.
 
-    python benchmarks/cold.py [A B] [--runs 7]
+    python benchmarks/cold.py [A B] [--runs 7] [--json FILE]
 
 Every process is started anew, the contestants in turn, after one uncounted round; medians and ratios of pairs in
 the same round. facenet-pytorch does the same job as its users write it: MTCNN, then InceptionResnetV1 on both
@@ -10,8 +11,10 @@ crops; its weights are a download, so the network has random ones, which take th
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -62,6 +65,7 @@ def main() -> None:
     )
     parser.add_argument("photos", type=Path, nargs="*")
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="write every sample to this file")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         photos = arguments.photos if arguments.photos else enlarged(Path(folder))
@@ -69,15 +73,19 @@ def main() -> None:
         environment = {**os.environ, "FACECLI_CACHE": str(cache)}
         python, ours = [sys.executable], [sys.executable, "-m", "facecli"]
         verify = [*ours, "verify", *map(str, photos)]
+        people = shutil.copytree(SAMPLES / "people", Path(folder) / "people")
+        find = [*ours, "find", str(photos[0]), "--db", str(people)]
         start = time.perf_counter()
         subprocess.run(verify, env=environment, capture_output=True, check=False)
-        print(f"the very first verify, which prepares the networks: {time.perf_counter() - start:.2f} s")
+        first = time.perf_counter() - start
+        print(f"the very first verify, which prepares the networks: {first:.2f} s")
         jobs = {
             "facecli --help": [*ours, "--help"],
             "bare Typer --help": [*python, "-c", BARE_TYPER, "--help"],
             "facecli verify": verify,
             "facenet-pytorch": [*python, "-c", FACENET_PYTORCH, *map(str, photos)],
             "imports and sessions alone": [*python, "-c", PARTS, str(cache / "networks")],
+            "facecli find": find,
         }
         rows = [measure(jobs, environment) for _ in range(arguments.runs + 1)][1:]
     table = np.array(rows)  # [runs, jobs, (wall, cpu)]
@@ -85,11 +93,16 @@ def main() -> None:
     for k, name in enumerate(jobs):
         cells = [f"{np.median(v):.2f} ({v.min():.2f} to {v.max():.2f})" for v in table[:, k].T]
         print(f"{name:<34} {cells[0]:>22} {cells[1]:>22}")
-    for a, b in ((0, 1), (2, 3), (2, 4)):
+    for a, b in ((0, 1), (2, 3), (2, 4), (5, 4)):
         names = list(jobs)
         ratios = table[:, a] / table[:, b]
         wall, cpu = np.median(ratios, axis=0)
         print(f"{names[a]} / {names[b]}: wall {wall:.2f}, cpu {cpu:.2f}")
+    if arguments.json is not None:
+        samples = {name: table[:, k].tolist() for k, name in enumerate(jobs)}
+        arguments.json.write_text(
+            json.dumps({"first_verify_seconds": first, "wall_and_cpu_seconds": samples})
+        )
 
 
 def enlarged(folder: Path) -> list[Path]:
