@@ -157,6 +157,8 @@ def evaluate(
     for place in [path for _, path in pictures] + ([output] if output is not None else []):
         if not place.parent.is_dir():
             raise UsageError("cannot be written: no such folder", path=place)
+    if report is not None and report.exists() and not report.is_dir():
+        raise UsageError("the report is a folder, and a file has this name", path=report)
 
     def opened(name: str, own: Path | None = None) -> Embedder:
         return open_embedder(folders, notes, name, own, device, faces, face, min_face, aligned)

@@ -15,6 +15,7 @@ from facecli.calibration import Calibration, data_digest, marks
 from facecli.embedder import Embedder
 from facecli.enrolment import Failure
 from facecli.errors import BadInput, UsageError, printable
+from facecli.evidence import identical
 from facecli.figures import Ints
 from facecli.pairs import PairSet, images
 from facecli.records import is_templates
@@ -110,7 +111,7 @@ def from_pairs(
         fold=fold,
         columns={} if every else pairs.extra,
         errors=pairs.errors,
-        remarks=tuple(remarks + _identical(samples)),
+        remarks=tuple(remarks + identical(samples)),
     )
 
 
@@ -124,7 +125,7 @@ def from_database(samples: Samples, root: Path | None) -> EvalData:
         gallery=samples,
         probes=samples,
         root=root,
-        remarks=tuple(_identical(samples)),
+        remarks=tuple(identical(samples)),
     )
 
 
@@ -132,7 +133,7 @@ def from_gallery(gallery: Samples, probes: Samples) -> EvalData:
     """Return the searches of `gallery` with `probes`."""
     enrolled = set(gallery.subjects)
     strangers = len(set(probes.subjects) - enrolled)
-    remarks = _identical(gallery)
+    remarks = identical(gallery)
     twins = {content for content in gallery.digests if content} & set(probes.digests)
     if twins:
         remarks.append(
@@ -280,19 +281,6 @@ def _repeated(pairs: PairSet) -> list[str]:
     line, first = again[0]
     return [
         f"{len(again):,} pairs are listed more than once, such as line {line} and line {first}: all are counted"
-    ]
-
-
-def _identical(samples: Samples) -> list[str]:
-    twins = samples.identical()
-    if not twins:
-        return []
-    subject = dict(zip(samples.paths, samples.subjects, strict=True))
-    strange = [(a, b) for a, b in twins if subject[a] != subject[b]]
-    a, b = (strange if strange else twins)[0]
-    what = "one label must be wrong" if strange else "comparing a file with itself flatters the rates"
-    return [
-        f"{len(twins):,} images are the same file as another, such as {printable(a)} and {printable(b)}: {what}"
     ]
 
 

@@ -63,7 +63,7 @@ def from_pairs(
     """Return the comparisons that `pairs` lists or, with `every`, all those of its images with one another."""
     samples = embed_pairs(embedder, pairs, progress=progress)
     found = cross(samples) if every else listed(samples, pairs)
-    remarks = _identical(samples)
+    remarks = identical(samples)
     if not every:
         remarks += _some(
             [f"line {line} lists the pair of line {first} again" for line, first in pairs.duplicates()],
@@ -91,7 +91,7 @@ def from_database(
         comparisons=found,
         provenance=provenance(samples, found, description),
         failures=samples.failures,
-        remarks=tuple(_identical(samples)),
+        remarks=tuple(identical(samples)),
     )
 
 
@@ -142,7 +142,8 @@ def check_targets(comparisons: Comparisons, targets: Sequence[float], source: st
         )
 
 
-def _identical(samples: Samples) -> list[str]:
+def identical(samples: Samples) -> list[str]:
+    """Return what to say of images that are the same file, which makes a label wrong or a rate too good."""
     twins = samples.identical()
     subject = dict(zip(samples.paths, samples.subjects, strict=True))
     strange = [(a, b) for a, b in twins if subject[a] != subject[b]]

@@ -331,3 +331,14 @@ def test_one_kind_of_pairs_only_is_refused_before_embedding(run, tmp_path):
     assert result.exit_code == 2
     assert "pairs.csv: has 1 mated comparisons and no non-mated one" in result.stderr
     assert result.stdout == ""
+
+
+def test_a_report_in_the_place_of_a_file_is_refused_before_the_work(run, tmp_path):
+    scores, place = tmp_path / "scores.csv", tmp_path / "taken"
+    scores.write_text("similarity,mated\n0.9,1\n0.8,1\n0.1,0\n0.2,0\n")
+    place.write_text("mine")
+    done = run("--scores", scores, "--report", place)
+    assert done.exit_code == 2
+    assert "a file has this name" in done.stderr
+    assert done.stdout == ""
+    assert place.read_text() == "mine"
