@@ -22,6 +22,7 @@ import PIL
 
 from facecli.errors import FaceError, UnreadableImage, printable
 from facecli.files import digest, read, walk
+from facecli.fingerprint import stat_text
 from facecli.store import Enrolled, Photo, Store
 
 BATCH_PHOTOS = 32
@@ -92,7 +93,7 @@ def limits_of(enroller: Enroller) -> str:
 def survey(root: Path, store: Store | None, limits: str) -> Survey:
     """Walk over the database in `root` and compare it with `store`; None where nothing is known yet."""
     seen = Survey()
-    gone = set(store.subjects()) if store is not None else set()
+    gone = set(store.fingerprints(limits)) if store is not None else set()
     for subject, group in groupby(_walk(root), key=lambda found: found[0].subject):
         known: dict[bytes, str] = {}
         if subject in gone and store is not None:
@@ -253,7 +254,7 @@ def _walk(root: Path) -> Iterator[tuple[Photo, bool]]:
         status = entry.stat
         name = os.fsencode(entry.path[prefix:].replace(os.sep, "/"))
         subject, _, path = name.partition(b"/")
-        stat = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
+        stat = stat_text(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         photo = Photo(subject, path, stat, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns))
         # What `walk` could not look into comes as a folder or as a link.
         yield photo, stat_module.S_ISREG(status.st_mode) and os.access(entry.path, os.R_OK)

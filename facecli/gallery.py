@@ -20,7 +20,7 @@ from facecli.engine import Notify
 from facecli.enrolment import Enroller, Failure, Progress, Survey, enrol, limits_of, relative, survey
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError, printable
 from facecli.places import Places, places
-from facecli.store import Enrolled, Snapshot, Store
+from facecli.store import Enrolled, Store
 
 __all__ = ["Candidate", "Enrolled", "Enroller", "Failure", "Gallery", "Refresh", "Sample", "refresh"]
 
@@ -112,7 +112,7 @@ class Gallery:
             )
         try:
             with Store.reading(folder, dim) as kept:
-                return _gallery(place.root, embedder_id, kept.snapshot())
+                return _gallery(place.root, embedder_id, kept)
         except index.Damaged as error:
             raise DatabaseError(
                 error.what, path=error.path, hint="run without --no-refresh: the photos are enrolled again"
@@ -257,7 +257,7 @@ def _refresh(
             seen = survey(root, kept, limits)
             _check_photos(root, seen)
             if kept.complete() and not seen.changed and not seen.removed:
-                return _result(root, enroller, kept.snapshot(), seen)
+                return _result(root, enroller, kept, seen)
     else:
         _check_photos(root, survey(root, None, limits))
     folder = place.to_write(enroller.dim, notify)
@@ -266,23 +266,24 @@ def _refresh(
         seen = survey(root, kept, limits)
         _check_photos(root, seen)
         embedded, failures = enrol(root, kept, enroller, seen, progress)
-        return _result(root, enroller, kept.snapshot(), seen, embedded, failures)
+        return _result(root, enroller, kept, seen, embedded, failures)
 
 
 def _result(
     root: Path,
     enroller: Enroller,
-    snapshot: Snapshot,
+    kept: Store,
     seen: Survey,
     embedded: int = 0,
     unread: list[Failure] | None = None,
 ) -> tuple[Gallery, Refresh]:
-    gallery = _gallery(root, enroller.id, snapshot)
+    snapshot = kept.snapshot()
+    gallery = _gallery(root, enroller.id, kept)
     failures = [
-        Failure(relative(subject, path), code, message) for subject, path, code, message in snapshot.failures
+        Failure(relative(subject, path), code, message) for subject, path, code, message in kept.failures()
     ]
     failures += seen.failures + (unread if unread is not None else [])
-    present = {subject for subject, _, _ in snapshot.samples}
+    present = {subject for subject, _, _ in kept.samples()}
     report = Refresh(
         n_samples=len(gallery.samples),
         n_subjects=len(seen.subjects),
@@ -297,11 +298,11 @@ def _result(
     return gallery, report
 
 
-def _gallery(root: Path, embedder_id: str, snapshot: Snapshot) -> Gallery:
-    names = {subject: _name(subject) for subject, _, _ in snapshot.samples}
+def _gallery(root: Path, embedder_id: str, kept: Store) -> Gallery:
+    snapshot, shown = kept.snapshot(), kept.samples()
+    names = {subject: _name(subject) for subject, _, _ in shown}
     samples = tuple(
-        Sample(names[subject], os.fsdecode(subject + b"/" + path), row)
-        for subject, path, row in snapshot.samples
+        Sample(names[subject], os.fsdecode(subject + b"/" + path), row) for subject, path, row in shown
     )
     subjects = tuple(dict.fromkeys(names.values()))
     return Gallery(root, embedder_id, subjects, samples, snapshot.templates, snapshot.complete)

@@ -13,21 +13,26 @@ from facecli.engine import Notify
 from facecli.errors import DatabaseError
 
 INDEX = "index.sqlite"
-VERSION = 1
+VERSION = 2
 
 _SCHEMA = f"""
 PRAGMA synchronous = FULL;
 BEGIN;
 CREATE TABLE facts (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE subjects (id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);
+CREATE TABLE subjects (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name BLOB NOT NULL UNIQUE, fingerprint BLOB,
+    n_samples INTEGER NOT NULL DEFAULT 0, n_failed INTEGER NOT NULL DEFAULT 0,
+    n_several INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE contents (
     id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, row INTEGER UNIQUE,
     face INTEGER, n_faces INTEGER, probability REAL, geometry TEXT,
     code TEXT, message TEXT, limits TEXT NOT NULL);
+CREATE INDEX contents_failed ON contents (limits) WHERE row IS NULL;
 CREATE TABLE samples (
-    subject INTEGER NOT NULL, path BLOB NOT NULL, stat TEXT NOT NULL, content INTEGER NOT NULL,
+    subject INTEGER NOT NULL, path BLOB NOT NULL, stat TEXT, content INTEGER NOT NULL,
     PRIMARY KEY (subject, path)) WITHOUT ROWID;
 CREATE INDEX samples_by_content ON samples (content);
+CREATE TABLE owners (chunk INTEGER PRIMARY KEY, subjects BLOB NOT NULL);
 PRAGMA user_version = {VERSION};
 """
 
@@ -47,7 +52,7 @@ def create(folder: Path, dim: int) -> None:
         aside = fresh(folder / f"{INDEX}.part")
         with closing(sqlite3.connect(aside, isolation_level=None)) as connection:
             connection.executescript(_SCHEMA)
-            facts = [("dim", dim), ("complete", 0)]
+            facts = [("dim", dim), ("complete", 0), ("generation", 0)]
             connection.executemany("INSERT INTO facts (key, value) VALUES (?, ?)", facts)
             connection.execute("COMMIT")
         # SQLite would play back what is left of an earlier index of this name.

@@ -16,16 +16,6 @@ HEADER_BYTES = 128
 """A multiple of 64, as NumPy's format asks, with room for the count to grow."""
 
 
-def count_rows(path: Path, dim: int) -> int:
-    """Return how many whole rows of `dim` numbers the file holds: 0 if it is missing or of another kind."""
-    if not is_matrix(path, dim):
-        return 0
-    with open(path, "rb") as file:
-        counted = _counted(file.read(HEADER_BYTES), dim)
-        size = os.fstat(file.fileno()).st_size
-    return min(counted, (size - HEADER_BYTES) // (4 * dim))
-
-
 def is_matrix(path: Path, dim: int) -> bool:
     """Say whether the file is there and starts with a header that this module wrote for rows of `dim`."""
     if not path.is_file():
@@ -34,11 +24,17 @@ def is_matrix(path: Path, dim: int) -> bool:
         return _counted(file.read(HEADER_BYTES), dim) >= 0
 
 
-def map_rows(path: Path, n: int, dim: int) -> NDArray[np.float32]:
-    """Return the first `n` rows, float32 [n, dim], read-only and fetched from the disk when touched."""
-    if n == 0:
-        return np.empty((0, dim), np.float32)
-    return np.asarray(np.memmap(path, "<f4", "r", offset=HEADER_BYTES, shape=(n, dim)))
+def map_rows(path: Path, dim: int) -> NDArray[np.float32]:
+    """Return the whole rows of `dim` numbers that the file counts, float32 [n, dim], read-only.
+
+    They are fetched from the disk when touched. No rows for a file of another kind. Raises `FileNotFoundError`.
+    """
+    with open(path, "rb") as file:
+        counted = _counted(file.read(HEADER_BYTES), dim)
+        n = min(counted, (os.fstat(file.fileno()).st_size - HEADER_BYTES) // (4 * dim))
+        if n <= 0:
+            return np.empty((0, dim), np.float32)
+        return np.asarray(np.memmap(file, "<f4", "r", offset=HEADER_BYTES, shape=(n, dim)))
 
 
 def append_rows(path: Path, first: int, rows: NDArray[np.float32]) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from facecli import index
 from facecli.engine import Notify
 from facecli.errors import DatabaseError
-from facecli.store import copy
+from facecli.store import Store
 
 _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
@@ -56,7 +56,7 @@ class Places:
                 hint=f"make one of them writable; the cache folder is {self.outer.parent}",
             ) from error
         if index.exists(self.inner) and not index.exists(self.outer) and self._can_read_inner():
-            copy(self.inner, self.outer, dim, notify)
+            _copy(self.inner, self.outer, dim, notify)
         return self.outer
 
     def _can_read_inner(self) -> bool:
@@ -87,3 +87,10 @@ def places(root: Path, embedder_id: str, cache_dir: Path) -> Places:
     name = quote(embedder_id, safe="")
     key = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]
     return Places(root, root / ".facecli" / name, cache_dir / "databases" / key / name)
+
+
+def _copy(source: Path, target: Path, dim: int, notify: Notify | None) -> None:
+    """Copy the store in `source` to the existing folder `target`, unless one is there by now."""
+    with index.locked(target, notify), Store.reading(source, dim) as old:
+        if not index.exists(target):
+            old.copy_to(target)

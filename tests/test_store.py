@@ -7,15 +7,17 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from standin import DIM, half_commit, template
 
-from facecli import matrix
+from facecli import census, contents, matrix, owners
 from facecli.errors import DatabaseError, NoFace
+from facecli.fingerprint import NO_PHOTOS, fingerprint
 from facecli.index import INDEX, Damaged, locked
-from facecli.matrix import append_rows, count_rows, map_rows, write_empty
+from facecli.matrix import append_rows, map_rows, write_empty
 from facecli.places import places
 from facecli.store import MATRIX, Enrolled, Photo, Store
 
@@ -24,7 +26,7 @@ def enrolled(data, dim=DIM):
     return Enrolled(template(data, dim), (0, 0, 1, 1), ((0, 0),) * 5, 0.9, 0, 1)
 
 
-def photo(name, stat="1"):
+def photo(name, stat="1 2 3 4"):
     subject, path = name.split("/", 1)
     return Photo(subject.encode(), path.encode(), stat, 1, 0)
 
@@ -46,10 +48,10 @@ def commit(store, ats, subject="Ada", complete=True):
 def assert_holds(folder, n):
     """Check that exactly the first `n` contents are kept, each with its own template."""
     with Store.reading(folder, DIM) as store:
-        snapshot = store.snapshot()
-    assert [path for _, path, _ in snapshot.samples] == [b"%03d.jpg" % at for at in range(n)]
+        snapshot, samples = store.snapshot(), store.samples()
+    assert [path for _, path, _ in samples] == [b"%03d.jpg" % at for at in range(n)]
     assert len(snapshot.templates) == n
-    for at, (_, _, row) in enumerate(snapshot.samples):
+    for at, (_, _, row) in enumerate(samples):
         assert snapshot.templates[row].tobytes() == template(b"%d" % at).tobytes()
 
 
@@ -67,8 +69,7 @@ def test_numpy_reads_the_matrix_after_every_append(tmp_path, dim):
         done += n
         for mode in ("r", None):
             np.testing.assert_array_equal(np.load(path, mmap_mode=mode), rows[:done])
-        assert count_rows(path, dim) == done
-        np.testing.assert_array_equal(map_rows(path, done, dim), rows[:done])
+        np.testing.assert_array_equal(map_rows(path, dim), rows[:done])
     assert np.load(path).dtype == np.float32
     assert path.stat().st_size == 128 + rows.nbytes
 
@@ -88,21 +89,22 @@ def test_the_changing_digits_of_the_header_share_a_cache_line():
 def test_what_is_no_matrix_of_ours_has_no_rows(tmp_path, data):
     path = tmp_path / "m.npy"
     path.write_bytes(data + bytes(1000))
-    assert count_rows(path, DIM) == 0
-    assert count_rows(tmp_path / "missing.npy", DIM) == 0
+    assert map_rows(path, DIM).shape == (0, DIM)
+    with pytest.raises(FileNotFoundError):
+        map_rows(tmp_path / "missing.npy", DIM)
 
 
 def test_a_count_beyond_the_end_of_the_file_is_not_believed(tmp_path):
     path = tmp_path / "m.npy"
     path.write_bytes(matrix._header(10, DIM) + bytes(4 * DIM * 3 + 5))
-    assert count_rows(path, DIM) == 3
+    assert len(map_rows(path, DIM)) == 3
 
 
 def test_a_mapped_matrix_outlives_a_new_one(tmp_path):
     path = tmp_path / "m.npy"
     write_empty(path, DIM)
     append_rows(path, 0, np.ones((4, DIM), np.float32))
-    mapped = map_rows(path, 4, DIM)
+    mapped = map_rows(path, DIM)
     write_empty(path, DIM)
     append_rows(path, 0, np.zeros((4, DIM), np.float32))
     assert mapped.sum() == 4 * DIM
@@ -117,18 +119,18 @@ def test_what_is_committed_comes_back(tmp_path):
         commit(store, range(3))
         store.commit(
             {digest(9): NoFace("no face was found", path="x\udce9.jpg", hint="h\udce9")},
-            [(photo("Zed/9.jpg", "stat 9"), digest(9))],
+            [(photo("Zed/9.jpg", "9 9 9 9"), digest(9))],
             [(b"Ada", b"001.jpg")],
             limits="fine",
             complete=False,
         )
     with Store.reading(tmp_path, DIM) as store:
         snapshot = store.snapshot()
-        assert snapshot.samples == [(b"Ada", b"000.jpg", 0), (b"Ada", b"002.jpg", 2)]
-        assert snapshot.failures == [(b"Zed", b"9.jpg", "no_face", "no face was found; h\\udce9")]
+        assert store.samples() == [(b"Ada", b"000.jpg", 0), (b"Ada", b"002.jpg", 2)]
+        assert store.failures() == [(b"Zed", b"9.jpg", "no_face", "no face was found; h\\udce9")]
         assert not snapshot.complete
-        assert store.subjects() == [b"Ada", b"Zed"]
-        assert store.known(b"Zed", "fine") == {b"9.jpg": "stat 9"}
+        assert sorted(store.fingerprints("fine")) == [b"Ada", b"Zed"]
+        assert store.known(b"Zed", "fine") == {b"9.jpg": "9 9 9 9"}
         assert store.known(b"Zed", "coarse") == {b"9.jpg": ""}
         assert store.has(digest(9), "fine")
         assert not store.has(digest(9), "coarse")
@@ -141,7 +143,7 @@ def test_a_subject_without_samples_is_forgotten(tmp_path):
         commit(store, [0, 1])
         commit(store, [2], subject="Bob")
         store.commit({}, [], [(b"Bob", b"002.jpg"), (b"Ada", b"000.jpg")], limits="", complete=True)
-        assert store.subjects() == [b"Ada"]
+        assert list(store.fingerprints("")) == [b"Ada"]
 
 
 def test_a_store_that_lost_rows_is_incomplete_until_they_are_back(tmp_path):
@@ -204,7 +206,7 @@ def test_a_crash_at_any_step_of_a_commit_leaves_the_old_state_or_the_new(tmp_pat
                 commit(store, range(5, 12))
         elif survives == 2:
             # The matrix is whole; the process dies before the index says so.
-            monkeypatch.setattr(store, "_put_content", die)
+            monkeypatch.setattr(contents, "put", die)
             with pytest.raises(PowerCut):
                 commit(store, range(5, 12))
         else:
@@ -352,3 +354,123 @@ def test_a_medium_with_a_half_commit_that_nobody_can_take_back_is_passed_over(tm
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert place.current() == place.outer
     assert place.to_write(DIM, None) == place.outer
+
+
+# What is derived
+
+
+def census_of(folder):
+    """Return the derived parts of an index, and the same counted naively from its samples."""
+    with Store.reading(folder, DIM) as store:
+        snapshot = store.snapshot()
+    connection = sqlite3.connect(folder / INDEX)
+    kept = {
+        name: counts
+        for name, *counts in connection.execute("SELECT name, n_samples, n_failed, n_several FROM subjects")
+    }
+    ids = dict(connection.execute("SELECT id, name FROM subjects"))
+    shown = connection.execute(
+        "SELECT subject, row, n_faces FROM samples JOIN contents ON contents.id = content"
+    ).fetchall()
+    connection.close()
+    counted, who = {}, {}
+    for subject, row, n_faces in shown:
+        counts = counted.setdefault(ids[subject], [0, 0, 0])
+        counts[row is None] += 1
+        if row is not None:
+            counts[2] += n_faces > 1
+            who.setdefault(row, set()).add(subject)
+    owned = [owners.NOBODY] * len(snapshot.templates)
+    for row, subjects in who.items():
+        owned[row] = subjects.pop() if len(subjects) == 1 else owners.SEVERAL
+    assert snapshot.n_samples == sum(counts[0] for counts in counted.values())
+    assert snapshot.n_subjects == sum(counts[0] > 0 for counts in counted.values())
+    assert snapshot.n_several == sum(counts[2] for counts in counted.values())
+    return (kept, snapshot.owners.tolist()), (counted, owned)
+
+
+def test_counts_and_owners_follow_every_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(owners, "CHUNK", 7)
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        with Store.writing(tmp_path, DIM, None) as store:
+            drawn = rng.integers(40, size=5).tolist()
+            results = {}
+            for at in drawn:
+                if at % 5 == 4 and rng.random() < 0.5:
+                    results[digest(at)] = NoFace("no face was found")
+                elif not store.has(digest(at), ""):
+                    results[digest(at)] = replace(enrolled(b"%d" % at), n_faces=1 + at % 3)
+            samples = [(photo(f"s{rng.integers(6)}/{rng.integers(4)}.jpg"), digest(at)) for at in drawn]
+            removed = [(b"s%d" % rng.integers(6), b"%d.jpg" % rng.integers(4)) for _ in range(3)]
+            store.commit(results, samples, removed, limits="", complete=bool(rng.integers(2)))
+        kept, counted = census_of(tmp_path)
+        assert kept == counted
+    os.truncate(tmp_path / MATRIX, 128 + 11 * DIM * 4)
+    with Store.writing(tmp_path, DIM, None):
+        kept, counted = census_of(tmp_path)
+    assert kept == counted
+
+
+def test_a_fingerprint_stands_for_what_all_photos_of_a_subject_look_like(tmp_path):
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, [0, 1], complete=False)
+        assert store.fingerprints("") == {b"Ada": None}
+        commit(store, [2], subject="Bob")
+        assert store.fingerprints("") == {
+            b"Ada": fingerprint([(b"000.jpg", 1, 2, 3, 4), (b"001.jpg", 1, 2, 3, 4)]),
+            b"Bob": fingerprint([(b"002.jpg", 1, 2, 3, 4)]),
+        }
+        # A photo that was too young, one that failed under other limits, one that was only imported.
+        store.commit({}, [(photo("Bob/003.jpg", ""), digest(0))], [], limits="", complete=True)
+        failed = {digest(9): NoFace("no face was found")}
+        store.commit(failed, [(photo("Cyd/1.jpg"), digest(9))], [], limits="fine", complete=True)
+        store.commit({}, [(photo("Dan/1.jpg", None), digest(1))], [], limits="fine", complete=True)
+        assert store.fingerprints("fine") == {
+            b"Ada": fingerprint([(b"000.jpg", 1, 2, 3, 4), (b"001.jpg", 1, 2, 3, 4)]),
+            b"Bob": None,
+            b"Cyd": fingerprint([(b"1.jpg", 1, 2, 3, 4)]),
+            b"Dan": NO_PHOTOS,
+        }
+        assert store.fingerprints("coarse")[b"Cyd"] is None
+        assert store.known(b"Dan", "fine") == {}
+    os.truncate(tmp_path / MATRIX, 128 + 1 * DIM * 4)
+    with Store.reading(tmp_path, DIM) as store:
+        assert {name for name, print_ in store.fingerprints("fine").items() if print_} == {b"Cyd"}
+
+
+def test_a_fingerprint_depends_on_the_values_alone():
+    name = b"1.jpg"
+    photos = [(name, 1, 2, 3, 4), (name, 2**63, -1, 10**18, 2**64 - 1)]
+    again = [tuple(bytes(bytearray(x)) if isinstance(x, bytes) else int(str(x)) for x in p) for p in photos]
+    assert fingerprint(photos) == fingerprint(again)
+    assert fingerprint(photos).hex() == "fb04b701fc5452bc9677bf81def90f44"
+    assert len({fingerprint([(name, *(int(k == at) for k in range(4)))]) for at in range(5)}) == 5
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_compaction_that_was_cut_off_is_finished(tmp_path, renamed):
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, range(4))
+        before = store.snapshot()
+    write_empty(tmp_path / "swap.npy", DIM)
+    append_rows(tmp_path / "swap.npy", 0, np.stack([template(b"%d" % at) for at in (3, 1)]))
+    connection = sqlite3.connect(tmp_path / INDEX)
+    census.prepare(connection)
+    connection.execute("DELETE FROM samples WHERE path IN (?, ?)", (b"000.jpg", b"002.jpg"))
+    connection.execute("DELETE FROM contents WHERE row IN (0, 2)")
+    connection.execute("UPDATE contents SET row = 0 WHERE row = 3")
+    census.recount(connection)
+    connection.execute("INSERT INTO facts VALUES ('swap', 'swap.npy')")
+    connection.commit()
+    connection.close()
+    if renamed:
+        os.replace(tmp_path / "swap.npy", tmp_path / MATRIX)
+    for open_ in (lambda: Store.reading(tmp_path, DIM), lambda: Store.writing(tmp_path, DIM, None)):
+        with open_() as store:
+            now = store.snapshot()
+            assert store.samples() == [(b"Ada", b"001.jpg", 1), (b"Ada", b"003.jpg", 0)]
+        np.testing.assert_array_equal(now.templates, [template(b"3"), template(b"1")])
+    assert not (tmp_path / "swap.npy").exists()
+    assert before.templates[3].tobytes() == template(b"3").tobytes()
+    np.testing.assert_array_equal(np.load(tmp_path / MATRIX), now.templates)

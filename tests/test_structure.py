@@ -15,14 +15,14 @@ PACKAGE = Path(__file__).parents[1] / "facecli"
 # A file knows files of the rows above its own, never of its own row or below: a new one finds its place here.
 # `models` is one room, whose files know each other.
 LAYERS = """
-errors config data distributed pairwise schedule tensorboard train_config
+errors config data distributed fingerprint owners pairwise schedule tensorboard train_config
 engine files table intervals matrix align augment miners retrieval samplers
-images index download curve output pairs commands losses train_plot
+images index census download curve output pairs commands losses train_plot
 pyramid metrics models comparisons classifiers
 detect bootstrap probability draw freeze run_folder
 choice calibration
 embedder
-calibration_file calibrate calibration_report training_data
+contents calibration_file calibrate calibration_report training_data
 records store rule recipe
 templates_file sources enrolment places learner
 gallery scores
