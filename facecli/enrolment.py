@@ -1,29 +1,25 @@
-"""Finds out what changed in a folder of photos since the last time, and has only that enrolled.
+"""Has enrolled what a survey of the photos found to be changed: content that was never seen, and only that.
 
-A file is taken as unchanged while its size, both its times and its inode are. When they change, its bytes
-decide: content that is known already, under whatever name, is never enrolled again. What stays unseen is a
-file changed in place whose size, times and inode were all put back.
+What is known already, under whatever name, is never enrolled again.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import stat as stat_module
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import PIL
 
-from facecli.errors import FaceError, UnreadableImage, printable
-from facecli.files import digest, read, walk
-from facecli.fingerprint import stat_text
+from facecli.errors import FaceError, UnreadableImage
+from facecli.files import digest, read
 from facecli.store import Enrolled, Photo, Store
+from facecli.survey import Failure, Survey, failure, locate, look
 
 BATCH_PHOTOS = 32
 BATCH_SECONDS = 2.0
@@ -31,6 +27,9 @@ BATCH_SECONDS = 2.0
 
 BATCH_SAMPLES = 1000
 """The same for photos whose content is known: only reading them again can be lost."""
+
+BATCH_COMMITS = 4
+"""A commit waits for this many times what the last one took, so that syncing the disk stays a fifth of the work."""
 
 COARSEST_CLOCK_NS = 2_000_000_000
 """The coarsest time stamps of any file system in use (FAT, 2 s)."""
@@ -60,62 +59,10 @@ class Enroller(Protocol):
         """
 
 
-class Failure(NamedTuple):
-    """A photo without a template. `path` is relative to the database, printable."""
-
-    path: str
-    code: str
-    message: str
-
-
-@dataclass
-class Survey:
-    """What a walk over the photos saw, compared with a store."""
-
-    n_photos: int = 0
-    subjects: list[bytes] = field(default_factory=list)
-    changed: list[Photo] = field(default_factory=list)
-    """Photos that are new or may have changed."""
-    removed: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """Subject and path of samples whose photo is gone, or can no longer be read."""
-    failures: list[Failure] = field(default_factory=list)
-    """What could not be read at all. It is tried again each time: the reason lies outside the file."""
-    loose: list[str] = field(default_factory=list)
-    """Images that lie beside the subjects' folders and so show nobody in particular."""
-
-
 def limits_of(enroller: Enroller) -> str:
     """Return what decides, beside the embedder's id, whether a photo can be enrolled: search and decoders."""
     heic = importlib.util.find_spec("pillow_heif") is not None
     return f"{enroller.limits!r}, Pillow {PIL.__version__}, HEIC {'yes' if heic else 'no'}"
-
-
-def survey(root: Path, store: Store | None, limits: str) -> Survey:
-    """Walk over the database in `root` and compare it with `store`; None where nothing is known yet."""
-    seen = Survey()
-    gone = set(store.fingerprints(limits)) if store is not None else set()
-    for subject, group in groupby(_walk(root), key=lambda found: found[0].subject):
-        known: dict[bytes, str] = {}
-        if subject in gone and store is not None:
-            gone.remove(subject)
-            known = store.known(subject, limits)
-        for photo, readable in group:
-            if not photo.path and readable:
-                seen.loose.append(printable(os.fsdecode(photo.subject)))
-                continue
-            if seen.subjects[-1:] != [subject]:
-                seen.subjects.append(subject)
-            seen.n_photos += 1
-            if readable:
-                stat = known.pop(photo.path, None)
-                if stat is None or stat != photo.stat:
-                    seen.changed.append(photo)
-            else:
-                seen.failures.append(_unreadable(root, photo))
-        seen.removed += [(subject, path) for path in known]
-    if store is not None:
-        seen.removed += [(subject, path) for subject in sorted(gone) for path in store.known(subject, limits)]
-    return seen
 
 
 def enrol(
@@ -137,7 +84,7 @@ def enrol(
         # Before the last commit: it stops threads that read ahead.
         if isinstance(results, Generator):
             results.close()
-        run.commit(complete=finished)
+        run.finish(complete=finished)
     if run.waiting:
         raise RuntimeError(f"the enroller gave {len(run.waiting)} results less than it took photos")
     return run.n_enrolled, run.failures
@@ -162,15 +109,19 @@ class _Run:
         self.waiting: dict[bytes, list[Photo]] = {}
         self.results: dict[bytes, Enrolled | FaceError] = {}
         self.samples: list[tuple[Photo, bytes]] = []
-        self.removed = list(seen.removed)
+        self.removed: Iterator[tuple[bytes, bytes]] = iter(seen.removed)
+        self.unread: list[tuple[bytes, bytes]] = []
         self.committed_at = time.monotonic()
+        self.commit_seconds = 0.0
         # The enroller may pull photos in one thread while results are taken in another.
         self.lock = threading.RLock()
 
     def photos(self) -> Iterator[tuple[Path, bytes]]:
         """Yield what must be enrolled; settle everything else on the way."""
-        for photo in self.changed:
-            path = _locate(self.root, photo)
+        for subject, name in self.changed:
+            # Before it is read: if it changes meanwhile, it will differ from this.
+            photo = look(self.root, subject, name)
+            path = locate(self.root, subject, name)
             try:
                 data = read(path)
             except FaceError as error:
@@ -185,7 +136,7 @@ class _Run:
                 yield path, data
 
     def take(self, result: Enrolled | FaceError) -> None:
-        """Note the result for the photo that has waited longest; commit when a batch is full."""
+        """Note the result for the photo that has waited longest; commit when it is time."""
         with self.lock:
             content = next(iter(self.waiting))
             photos = self.waiting.pop(content)
@@ -194,12 +145,25 @@ class _Run:
             for photo in photos:
                 self._settle(photo, content)
 
-    def commit(self, *, complete: bool) -> None:
-        """Make all results so far durable."""
+    def finish(self, *, complete: bool) -> None:
+        """Make all results durable, with everything that is left to be forgotten."""
         with self.lock:
-            self.store.commit(self.results, self.samples, self.removed, limits=self.limits, complete=complete)
-            self.results, self.samples, self.removed = {}, [], []
-            self.committed_at = time.monotonic()
+            removed = self._to_forget()
+            while len(removed) == BATCH_SAMPLES:
+                self._commit(removed, complete=False)
+                removed = self._to_forget()
+            self._commit(removed, complete=complete)
+
+    def _to_forget(self) -> list[tuple[bytes, bytes]]:
+        return list(islice(self.removed, BATCH_SAMPLES))
+
+    def _commit(self, removed: list[tuple[bytes, bytes]], *, complete: bool) -> None:
+        started = time.monotonic()
+        removed += self.unread
+        self.store.commit(self.results, self.samples, removed, limits=self.limits, complete=complete)
+        self.results, self.samples, self.unread = {}, [], []
+        self.committed_at = time.monotonic()
+        self.commit_seconds = self.committed_at - started
 
     def _must_enrol(self, photo: Photo, content: bytes) -> bool:
         with self.lock:
@@ -213,66 +177,31 @@ class _Run:
             return True
 
     def _settle(self, photo: Photo, content: bytes) -> None:
-        if photo.changed_ns >= self.trusted_before_ns:
-            # So young that a later change could leave the same times behind: it is read again next time.
+        if self._is_young(photo):
             photo = photo._replace(stat="")
         self.samples.append((photo, content))
         self._count()
+        age = time.monotonic() - self.committed_at
         full = len(self.results) >= BATCH_PHOTOS or len(self.samples) >= BATCH_SAMPLES
-        if full or time.monotonic() - self.committed_at >= BATCH_SECONDS:
-            self.commit(complete=False)
+        if (full and age >= BATCH_COMMITS * self.commit_seconds) or age >= BATCH_SECONDS:
+            self._commit(self._to_forget(), complete=False)
+
+    def _is_young(self, photo: Photo) -> bool:
+        """Say whether a change could leave the same times behind. It could not for times in the future."""
+        if photo.changed_ns < self.trusted_before_ns:
+            return False
+        return photo.changed_ns <= _file_system_time_ns(self.store.folder) + COARSEST_CLOCK_NS
 
     def _skip(self, photo: Photo, error: FaceError) -> None:
         with self.lock:
-            self.removed.append((photo.subject, photo.path))
-            self.failures.append(failure(photo, error.record()))
+            self.unread.append((photo.subject, photo.path))
+            self.failures.append(failure(photo.subject, photo.path, error.record()))
             self._count()
 
     def _count(self) -> None:
         self.n_done += 1
         if self.progress is not None:
             self.progress(self.n_done, len(self.changed))
-
-
-def failure(photo: Photo, record: dict[str, str]) -> Failure:
-    """Return the failure of `photo` for the record of an error."""
-    return Failure(relative(photo.subject, photo.path), record["code"], record["message"])
-
-
-def relative(subject: bytes, path: bytes) -> str:
-    """Return the printable path of a sample below the database's folder."""
-    return printable(os.fsdecode(subject + b"/" + path))
-
-
-def _walk(root: Path) -> Iterator[tuple[Photo, bool]]:
-    """Yield every image below `root`, and whether it can be read; a loose one has no path of its own.
-
-    The photos of one subject come one after the other.
-    """
-    prefix = len(os.path.join(root, ""))
-    for entry in walk(root):
-        status = entry.stat
-        name = os.fsencode(entry.path[prefix:].replace(os.sep, "/"))
-        subject, _, path = name.partition(b"/")
-        stat = stat_text(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        photo = Photo(subject, path, stat, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns))
-        # What `walk` could not look into comes as a folder or as a link.
-        yield photo, stat_module.S_ISREG(status.st_mode) and os.access(entry.path, os.R_OK)
-
-
-def _locate(root: Path, photo: Photo) -> Path:
-    return root / os.fsdecode(photo.subject) / os.fsdecode(photo.path)
-
-
-def _unreadable(root: Path, photo: Photo) -> Failure:
-    try:
-        read(_locate(root, photo))
-    except FaceError as error:
-        return failure(photo, error.record())
-    # Somebody has just mended it; the next run will see.
-    return Failure(
-        relative(photo.subject, photo.path), UnreadableImage.code, "could not be read a moment ago"
-    )
 
 
 def _file_system_time_ns(folder: Path) -> int:

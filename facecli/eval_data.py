@@ -13,7 +13,6 @@ import numpy as np
 
 from facecli.calibration import Calibration, data_digest, marks
 from facecli.embedder import Embedder
-from facecli.enrolment import Failure
 from facecli.errors import BadInput, UsageError, printable
 from facecli.evidence import identical
 from facecli.figures import Ints
@@ -21,6 +20,7 @@ from facecli.pairs import PairSet, images
 from facecli.records import is_templates
 from facecli.scored import Scored, cross_of, listed_scores, table_scores
 from facecli.scores import ScoreTable
+from facecli.survey import Failure
 from facecli.trials import (
     Progress,
     Samples,

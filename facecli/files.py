@@ -30,6 +30,8 @@ The list is fixed: .heic counts even where its decoder is not installed, or phot
 
 MAX_FILE_BYTES = 1 << 30
 
+_BY_NUMBER = os.scandir in os.supports_fd and hasattr(os, "O_DIRECTORY")
+
 NAMES_COMPARED = 500
 """Names of a folder that are compared to find what a missing file may have been meant to be."""
 
@@ -42,6 +44,13 @@ class FileEntry(NamedTuple):
 
     path: str
     stat: os.stat_result
+
+
+class Folder(NamedTuple):
+    """A folder that a walk came to. `images` are its entries with an image's name; None: it cannot be listed."""
+
+    path: str
+    images: list[os.DirEntry[str]] | None
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Path]:
@@ -76,31 +85,55 @@ def walk(folder: str | os.PathLike[str]) -> Iterator[FileEntry]:
         raise NoSuchFile("no such folder", path=top) from error
     if not os.path.isdir(top):
         raise UnreadableImage("is a file, not a folder", path=top)
-    seen: set[tuple[int, int]] = set()
-    pending = [top]
-    while pending:
-        here = pending.pop()
-        try:
-            status = os.stat(here)
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            files, folders = _list(here)
-        except OSError:
-            yield from _out_of_reach(here)
+    for here in folders(top):
+        if here.images is None:
+            yield from _out_of_reach(here.path)
             continue
-        prefix = os.path.join(here, "")
-        for name in files:
-            path = prefix + name
+        prefix = os.path.join(here.path, "")
+        here.images.sort(key=lambda entry: entry.name, reverse=True)
+        while here.images:
+            entry = here.images.pop()
+            path = prefix + entry.name
             try:
-                status = os.stat(path)
+                status = entry.stat()
             except OSError:
                 yield from _out_of_reach(path)
                 continue
             # Opening a named pipe would wait for ever.
             if stat.S_ISREG(status.st_mode):
                 yield FileEntry(path, status)
-        pending.extend(prefix + name for name in reversed(folders))
+
+
+def folders(top: str) -> Iterator[Folder]:
+    """Yield `top` and the folders below it that `walk` visits, in its order.
+
+    The entries can be asked for their `stat` until the next folder is.
+    """
+    seen: set[tuple[int, int]] = set()
+    pending = [top]
+    while pending:
+        here = pending.pop()
+        try:
+            # What is opened by its number is spared the way from the root of the file system for each file.
+            opened = os.open(here, os.O_RDONLY | os.O_DIRECTORY) if _BY_NUMBER else here
+        except OSError:
+            yield Folder(here, None)
+            continue
+        try:
+            status = os.stat(opened)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            images, below = _list(opened)
+        except OSError:
+            yield Folder(here, None)
+        else:
+            yield Folder(here, images)
+            prefix = os.path.join(here, "")
+            pending.extend(prefix + name for name in sorted(below, reverse=True))
+        finally:
+            if isinstance(opened, int):
+                os.close(opened)
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
@@ -138,19 +171,20 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _list(folder: str) -> tuple[list[str], list[str]]:
-    """Return the sorted names of the images and of the subfolders of `folder`."""
-    files, folders = [], []
+def _list(folder: str | int) -> tuple[list[os.DirEntry[str]], list[str]]:
+    """Return the images, by name, and the names of the subfolders of `folder`, in no order."""
+    images, below = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
             name = entry.name
             if name.startswith("."):
                 continue
             if _is_folder(entry):
-                folders.append(name)
-            elif os.path.splitext(name)[1].lower() in IMAGE_ENDINGS:
-                files.append(name)
-    return sorted(files), sorted(folders)
+                below.append(name)
+            # The common case first: this is asked for each of a million files.
+            elif name[-4:] in IMAGE_ENDINGS or os.path.splitext(name)[1].lower() in IMAGE_ENDINGS:
+                images.append(entry)
+    return images, below
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

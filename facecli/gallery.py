@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from facecli import index
 from facecli.engine import Notify
-from facecli.enrolment import Enroller, Failure, Progress, Survey, enrol, limits_of, relative, survey
+from facecli.enrolment import Enroller, Progress, enrol, limits_of
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError, printable
 from facecli.places import Places, places
 from facecli.store import Enrolled, Store
+from facecli.survey import Failure, Survey, relative, survey
 
 __all__ = ["Candidate", "Enrolled", "Enroller", "Failure", "Gallery", "Refresh", "Sample", "refresh"]
 
@@ -252,19 +253,22 @@ def _refresh(
 ) -> tuple[Gallery, Refresh]:
     limits = limits_of(enroller)
     folder = place.current()
+    seen, generation = None, -1
     if index.exists(folder):
         with Store.reading(folder, enroller.dim) as kept:
+            generation = kept.generation()
             seen = survey(root, kept, limits)
-            _check_photos(root, seen)
+            _check_photos(root, kept, seen)
             if kept.complete() and not seen.changed and not seen.removed:
                 return _result(root, enroller, kept, seen)
     else:
-        _check_photos(root, survey(root, None, limits))
+        _check_photos(root, None, survey(root, None, limits))
     folder = place.to_write(enroller.dim, notify)
     with Store.writing(folder, enroller.dim, notify) as kept:
-        # Looked at again, because another process may have enrolled while this one waited.
-        seen = survey(root, kept, limits)
-        _check_photos(root, seen)
+        if seen is None or kept.generation() != generation:
+            # Another process has enrolled while this one waited.
+            seen = survey(root, kept, limits)
+            _check_photos(root, kept, seen)
         embedded, failures = enrol(root, kept, enroller, seen, progress)
         return _result(root, enroller, kept, seen, embedded, failures)
 
@@ -277,22 +281,23 @@ def _result(
     embedded: int = 0,
     unread: list[Failure] | None = None,
 ) -> tuple[Gallery, Refresh]:
-    snapshot = kept.snapshot()
     gallery = _gallery(root, enroller.id, kept)
+    snapshot = kept.snapshot()
     failures = [
         Failure(relative(subject, path), code, message) for subject, path, code, message in kept.failures()
     ]
     failures += seen.failures + (unread if unread is not None else [])
-    present = {subject for subject, _, _ in kept.samples()}
+    found = set(kept.subjects())
+    shown = {*seen.subjects, *found}
     report = Refresh(
-        n_samples=len(gallery.samples),
-        n_subjects=len(seen.subjects),
+        n_samples=snapshot.n_samples,
+        n_subjects=len(shown),
         embedded=embedded,
-        reused=len(gallery.samples) - embedded,
+        reused=snapshot.n_samples - embedded,
         removed=len(seen.removed),
         several=snapshot.n_several,
         failures=tuple(sorted(failures)),
-        without_template=tuple(_name(subject) for subject in seen.subjects if subject not in present),
+        without_template=tuple(_name(subject) for subject in sorted(shown - found)),
         ignored=tuple(seen.loose),
     )
     return gallery, report
@@ -325,16 +330,16 @@ def _check_folder(root: Path) -> None:
         raise DatabaseError("you may not list this folder", path=root, hint="change its permissions")
 
 
-def _check_photos(root: Path, seen: Survey) -> None:
-    if seen.n_photos:
+def _check_photos(root: Path, kept: Store | None, seen: Survey) -> None:
+    if seen.n_photos or (kept is not None and kept.subjects() and not seen.removed):
         return
-    kept = ""
+    advice = ""
     if (root / ".facecli").is_dir():
-        kept = "; --no-refresh uses the templates that are kept"
+        advice = "; --no-refresh uses the templates that are kept"
     if seen.loose:
         raise DatabaseError(
             f"holds {len(seen.loose)} images but no folder of a person, so nobody can be named",
             path=root,
-            hint=f"{_LAYOUT}{kept}",
+            hint=f"{_LAYOUT}{advice}",
         )
-    raise DatabaseError("no photos in this folder", path=root, hint=f"{_LAYOUT}{kept}")
+    raise DatabaseError("no photos in this folder", path=root, hint=f"{_LAYOUT}{advice}")

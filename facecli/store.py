@@ -64,7 +64,6 @@ class Snapshot:
     """What a store held at one moment."""
 
     generation: int
-    """Grows with every commit that changes samples."""
     complete: bool
     """False while an enrolment is going on, or after one that was cut off."""
     templates: NDArray[np.float32]
@@ -118,6 +117,10 @@ class Store:
     def complete(self) -> bool:
         """Say whether the last enrolment ran to its end."""
         return self._fact("complete") == 1
+
+    def generation(self) -> int:
+        """Return a number that grows with every commit that changes samples."""
+        return self._fact("generation")
 
     def fingerprints(self, limits: str) -> dict[bytes, bytes | None]:
         """Return name -> fingerprint of the subjects; None where single samples must be looked at.
@@ -212,7 +215,7 @@ class Store:
                 {(subject,) for subject, _ in removed},
             )
             if places:
-                self._put_fact("generation", self._fact("generation") + 1)
+                self._put_fact("generation", self.generation() + 1)
             if complete:
                 census.seal(self._db)
             self._put_fact("complete", int(complete))
@@ -223,7 +226,7 @@ class Store:
         Raises `DatabaseError` when the matrix has lost rows that samples need.
         """
         with self._transaction("DEFERRED"):
-            generation, complete = self._fact("generation"), self.complete()
+            generation, complete = self.generation(), self.complete()
             [(n_samples, n_subjects, n_several)] = self._rows(
                 "SELECT TOTAL(n_samples), TOTAL(n_samples > 0), TOTAL(n_several) FROM subjects"
             )
@@ -257,9 +260,9 @@ class Store:
             " CROSS JOIN subjects ON subjects.id = subject WHERE row IS NULL ORDER BY name, path"
         )
 
-    def without_template(self) -> list[bytes]:
-        """Return the names of the subjects all of whose samples failed."""
-        return [name for (name,) in self._rows("SELECT name FROM subjects WHERE n_samples = 0 ORDER BY name")]
+    def subjects(self) -> list[bytes]:
+        """Return the names of the subjects with a template, in their order."""
+        return [name for (name,) in self._rows("SELECT name FROM subjects WHERE n_samples > 0 ORDER BY name")]
 
     def copy_to(self, folder: Path) -> None:
         """Copy the store to a folder without one, where it appears whole or not at all."""
@@ -295,7 +298,7 @@ class Store:
             )
             self._db.execute("DELETE FROM contents WHERE row >= ?", (self._n_valid,))
             census.recount(self._db)
-            self._put_fact("generation", self._fact("generation") + 1)
+            self._put_fact("generation", self.generation() + 1)
             self._put_fact("complete", 0)
 
     def _matrix(self) -> NDArray[np.float32]:

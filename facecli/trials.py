@@ -20,13 +20,14 @@ from facecli.calibration import Provenance
 from facecli.comparisons import Comparisons
 from facecli.embedder import Embedded, Photo
 from facecli.engine import Notify
-from facecli.enrolment import Enroller, Failure
+from facecli.enrolment import Enroller
 from facecli.errors import BadInput, FaceError, NoFace, SeveralFaces, printable
 from facecli.files import digest, read
 from facecli.gallery import refresh
 from facecli.pairs import PairSet, images, subjects_of
 from facecli.records import FailedProbe, Probe, read_templates
 from facecli.scores import cross_comparisons
+from facecli.survey import Failure
 
 Progress = Callable[[int, int | None], None]
 """Told (done, total) as the work goes on."""

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from standin import DIM, StandIn, half_commit, template
 
-from facecli import enrolment, errors, gallery
+from facecli import enrolment, errors, files, gallery, survey
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError
 from facecli.gallery import Gallery, refresh
 
@@ -175,8 +176,23 @@ def test_contents_replaced_under_the_same_name_size_and_date_are_seen(people, ca
 
 
 def test_a_young_file_is_read_again_even_if_nothing_shows_that_it_changed(people, cache, monkeypatch):
-    frozen = list(enrolment.walk(people))
-    monkeypatch.setattr(enrolment, "walk", lambda folder: iter(frozen))
+    # Every photo keeps its size, times and inode, whatever is done to it.
+    frozen = {path: os.stat(path) for path in people.rglob("*.[jJ]*")}
+    walked = [(here.path, [entry.name for entry in here.images]) for here in files.folders(str(people))]
+
+    class Frozen(SimpleNamespace):
+        def stat(self):
+            return frozen[Path(self.folder, self.name)]
+
+    def folders(top):
+        for folder, names in walked:
+            yield files.Folder(folder, [Frozen(folder=folder, name=name) for name in names])
+
+    monkeypatch.setattr(survey, "folders", folders)
+    really = os.stat
+    monkeypatch.setattr(
+        survey.os, "stat", lambda path, **how: frozen[path] if path in frozen else really(path, **how)
+    )
     refresh(people, StandIn(), cache_dir=cache)
     (people / "Ada/1.jpg").write_bytes(b"ada 3")
     found, _ = refresh(people, StandIn(), cache_dir=cache)

@@ -24,7 +24,8 @@ choice calibration
 embedder
 contents calibration_file calibrate calibration_report training_data
 records store rule recipe
-templates_file sources enrolment places learner
+templates_file sources survey places learner
+enrolment
 gallery scores
 trials identify verify doctor validation
 scored evidence alarms
