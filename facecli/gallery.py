@@ -7,8 +7,10 @@ at the photos. Either way a `Gallery` is one moment of the database, whatever ot
 from __future__ import annotations
 
 import os
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,16 +21,14 @@ from facecli import index
 from facecli.engine import Notify
 from facecli.enrolment import Enroller, Progress, enrol, limits_of
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError, printable
+from facecli.layout import check_folder, check_photos
+from facecli.moment import Moment
 from facecli.places import Places, places
+from facecli.scan import Best
 from facecli.store import Enrolled, Store
 from facecli.survey import Failure, Survey, relative, survey
 
 __all__ = ["Candidate", "Enrolled", "Enroller", "Failure", "Gallery", "Refresh", "Sample", "refresh"]
-
-SEARCH_BYTES = 128 << 20
-"""Memory for the similarities that are held at once."""
-
-_LAYOUT = "a database is a folder per person, e.g. people/Ada/1.jpg"
 
 
 class Sample(NamedTuple):
@@ -77,22 +77,21 @@ class Refresh:
     """Images that lie directly in the database's folder and so show nobody in particular."""
 
 
-@dataclass(frozen=True)
 class Gallery:
-    """The people enrolled in the database in `root`.
+    """The people enrolled in the database in `root`, at one moment.
 
-    `subjects` have at least one template, in the order of their names; `samples` are in the order of subject,
-    then path. `templates` is float32 [N, D], unit rows, mapped from the file; a row that no sample names is of a
-    photo that is gone.
+    Names and paths are looked up when they are asked for. If others have changed the database by then, the
+    gallery takes over the later moment, with all that is in it.
     """
 
-    root: Path
-    embedder_id: str
-    subjects: tuple[str, ...]
-    samples: tuple[Sample, ...]
-    templates: NDArray[np.float32]
-    complete: bool
-    """False if an enrolment is going on or was cut off, so that photos may be missing."""
+    def __init__(self, root: Path, embedder_id: str, folder: Path, dim: int) -> None:
+        self.root = root
+        self.embedder_id = embedder_id
+        self._dim = dim
+        stack = ExitStack()
+        weakref.finalize(self, stack.close)
+        self._kept = stack.enter_context(Store.reading(folder, dim))
+        self._moment = Moment.of(self._kept)
 
     @classmethod
     def open(cls, root: Path | str, embedder_id: str, dim: int, *, cache_dir: Path) -> Gallery:
@@ -112,12 +111,51 @@ class Gallery:
                 hint="run without --no-refresh to enrol the photos",
             )
         try:
-            with Store.reading(folder, dim) as kept:
-                return _gallery(place.root, embedder_id, kept)
+            return cls(place.root, embedder_id, folder, dim)
         except index.Damaged as error:
             raise DatabaseError(
                 error.what, path=error.path, hint="run without --no-refresh: the photos are enrolled again"
             ) from error
+
+    @property
+    def complete(self) -> bool:
+        """False if an enrolment is going on or was cut off, so that photos may be missing."""
+        return self._moment.now.complete
+
+    @property
+    def n_samples(self) -> int:
+        """How many photos have a template."""
+        return self._moment.now.n_samples
+
+    @property
+    def n_subjects(self) -> int:
+        """How many subjects have at least one template."""
+        return self._moment.now.n_subjects
+
+    @property
+    def n_several(self) -> int:
+        """How many of these photos show more than one face."""
+        return self._moment.now.n_several
+
+    @property
+    def templates(self) -> NDArray[np.float32]:
+        """float32 [N, D], unit rows, mapped from the file; a row that no sample names is of a photo that is gone."""
+        return self._moment.now.templates
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects with a template, in the order of their names."""
+        with self._still():
+            return tuple(_name(subject) for subject in self._kept.subjects())
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """All samples, in the order of subject, then path: read from the index each time."""
+        with self._still():
+            return tuple(
+                Sample(_name(subject), os.fsdecode(subject + b"/" + path), row)
+                for subject, path, row in self._kept.samples()
+            )
 
     def search(
         self, probes: NDArray[np.float32], top: int, *, exclude_rows: NDArray[np.int64] | None = None
@@ -133,90 +171,105 @@ class Gallery:
         """
         probes = np.ascontiguousarray(np.atleast_2d(probes), dtype=np.float32)
         self._check(probes, top)
-        if not self.samples:
-            return [[] for _ in probes]
-        # A float64 probe would make NumPy convert all templates: 25 times slower.
-        step = max(1, SEARCH_BYTES // (4 * (len(self.templates) + len(self.samples))))
-        found = []
-        for start in range(0, len(probes), step):
-            block = probes[start : start + step]
-            scores = block @ self.templates.T  # [step, N]
-            if exclude_rows is not None:
-                excluded = np.asarray(exclude_rows)[start : start + step]
-                at = np.flatnonzero(excluded >= 0)
-                scores[at, excluded[at]] = -np.inf
-            by_sample = scores[:, self._rows]  # [step, samples]
-            by_subject = np.maximum.reduceat(by_sample, self._starts[:-1], axis=1)  # [step, subjects]
-            for probe, samples, subjects in zip(block, by_sample, by_subject, strict=True):
-                found.append(self._rank(probe, samples, subjects, top))
-        return found
+        exclude = np.full(len(probes), -1) if exclude_rows is None else np.asarray(exclude_rows)
+        before = self._moment
+        found = before.search(probes, top, exclude)
+        with self._still() as moment:
+            if moment is not before:
+                found = moment.search(probes, top, exclude)
+            return [
+                self._candidates(moment, probe, best, int(own))
+                for probe, best, own in zip(probes, found, exclude, strict=True)
+            ]
 
-    def templates_of(self, subject: str) -> NDArray[np.float32]:
-        """Return the templates of `subject`, float32 [n, D], in the order of the paths.
+    def samples_of(self, subject: str) -> list[Sample]:
+        """Return the samples of `subject`, in the order of the paths.
 
         Raises `DatabaseError` for a subject without a template, naming similar ones.
         """
-        rows = [sample.row for sample in self.samples if sample.subject == printable(subject)]
-        if not rows:
+        with self._still():
+            name = os.fsencode(subject)
+            if self._kept.subject_id(name) is None:
+                # As it was printed.
+                same = (one for one in self._kept.subjects() if _name(one) == printable(subject))
+                name = next(same, name)
+            number = self._kept.subject_id(name)
+            found = self._kept.samples_of(number) if number is not None else []
+            if found:
+                shown = printable(os.fsdecode(name))
+                return [Sample(shown, os.fsdecode(name + b"/" + path), row) for path, row in found]
             import difflib
 
             near = difflib.get_close_matches(subject, self.subjects, n=3)
-            hint = "did you mean " + " or ".join(f"'{name}'" for name in near) + "?" if near else ""
-            raise DatabaseError(
-                f"no subject '{printable(subject)}' with a template among the {len(self.subjects)} enrolled",
-                path=self.root,
-                hint=hint,
-            )
+        hint = "did you mean " + " or ".join(f"'{name}'" for name in near) + "?" if near else ""
+        raise DatabaseError(
+            f"no subject '{printable(subject)}' with a template among the {self.n_subjects} enrolled",
+            path=self.root,
+            hint=hint,
+        )
+
+    def templates_of(self, subject: str) -> NDArray[np.float32]:
+        """Return the templates of `subject`, float32 [n, D], in the order of the paths; see `samples_of`."""
+        rows = [sample.row for sample in self.samples_of(subject)]
         return np.array(self.templates[rows])
 
-    @cached_property
-    def _rows(self) -> NDArray[np.int64]:
-        return np.fromiter((sample.row for sample in self.samples), np.int64, len(self.samples))
+    def owned_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows that show somebody and whom, as numbers in the order of the names: [n] each.
 
-    @cached_property
-    def _starts(self) -> NDArray[np.int64]:
-        """Where the samples of each subject start, and the number of all samples: [subjects + 1]."""
-        names = [sample.subject for sample in self.samples]
-        starts = [0, *(at for at in range(1, len(names)) if names[at] != names[at - 1])]
-        return np.array([*starts, len(names)], np.int64)
+        A row that samples of several subjects show comes once for each of them.
+        """
+        rows = np.flatnonzero(self._moment.owners >= 0)
+        several, subjects = self._moment.shared
+        return np.append(rows, several), np.append(self._moment.owners[rows], subjects).astype(np.int64)
+
+    def path_of(self, row: int, number: int) -> str:
+        """Return the path, printable, of the first sample of a subject (see `owned_rows`) that shows `row`."""
+        with self._still() as moment:
+            return self._path(moment, [row], number)[1]
+
+    @contextmanager
+    def _still(self) -> Iterator[Moment]:
+        """Hold the index still, at this gallery's moment or at a later one that it takes over."""
+        try:
+            with self._kept.still():
+                if self._kept.generation() != self._moment.now.generation:
+                    self._moment = Moment.of(self._kept)
+                yield self._moment
+        except index.Damaged as error:
+            hint = f"delete {index.INDEX} there, and the photos are enrolled again"
+            raise DatabaseError(error.what, path=error.path, hint=hint) from error
+
+    def _candidates(
+        self, moment: Moment, probe: NDArray[np.float32], best: Best, own: int
+    ) -> list[Candidate]:
+        candidates = []
+        for rank, (number, similarity) in enumerate(
+            zip(best.owners, best.similarities, strict=True), start=1
+        ):
+            rows = moment.as_similar(probe, int(number), float(similarity), own)
+            subject, path = self._path(moment, rows, int(number))
+            candidates.append(Candidate(rank, subject, path, float(similarity)))
+        return candidates
+
+    def _path(self, moment: Moment, rows: list[int], number: int) -> tuple[str, str]:
+        """Return a subject's name and the first path of the samples that show one of `rows`."""
+        subject = int(moment.ids[number])
+        name = self._kept.name_of(subject)
+        path = min(path for row in rows for path in self._kept.paths_of(subject, row))
+        return _name(name), printable(os.fsdecode(name + b"/" + path))
 
     def _check(self, probes: NDArray[np.float32], top: int) -> None:
         if top < 1:
             raise UsageError(f"cannot return the best {top} subjects", hint="ask for 1 or more")
-        dim = self.templates.shape[1]
-        if probes.ndim != 2 or probes.shape[1] != dim:
+        if probes.ndim != 2 or probes.shape[1] != self._dim:
             shape = " x ".join(str(n) for n in probes.shape)
             raise EmbedderMismatch(
-                f"probes of shape {shape} cannot be compared with templates of {dim} numbers",
+                f"probes of shape {shape} cannot be compared with templates of {self._dim} numbers",
                 path=self.root,
                 hint="make them with the embedder of this database",
             )
         if not np.isfinite(probes).all():
             raise BadInput("a probe's template holds numbers that are not finite")
-
-    def _rank(
-        self,
-        probe: NDArray[np.float32],
-        by_sample: NDArray[np.float32],
-        by_subject: NDArray[np.float32],
-        top: int,
-    ) -> list[Candidate]:
-        k = min(top, len(by_subject))
-        # All that tie with the k-th best stand for election, so that names and not memory order decide.
-        cut = np.partition(by_subject, len(by_subject) - k)[len(by_subject) - k]
-        chosen = []
-        for subject in np.flatnonzero((by_subject >= cut) & (by_subject > -np.inf)):
-            first, end = self._starts[subject], self._starts[subject + 1]
-            sample = self.samples[first + int(np.argmax(by_sample[first:end]))]
-            chosen.append((self._similarity(probe, sample.row), sample))
-        chosen.sort(key=lambda scored: -scored[0])
-        return [
-            Candidate(rank, sample.subject, printable(sample.path), similarity)
-            for rank, (similarity, sample) in enumerate(chosen[:k], start=1)
-        ]
-
-    def _similarity(self, probe: NDArray[np.float32], row: int) -> float:
-        return float(np.dot(probe.astype(np.float64), self.templates[row].astype(np.float64)))
 
 
 def refresh(
@@ -237,7 +290,7 @@ def refresh(
     folders, and when templates can be kept nowhere.
     """
     top = _absolute(root)
-    _check_folder(top)
+    check_folder(top)
     place = places(top, enroller.id, cache_dir)
     try:
         return _refresh(top, place, enroller, progress, notify)
@@ -258,17 +311,17 @@ def _refresh(
         with Store.reading(folder, enroller.dim) as kept:
             generation = kept.generation()
             seen = survey(root, kept, limits)
-            _check_photos(root, kept, seen)
+            check_photos(root, kept, seen)
             if kept.complete() and not seen.changed and not seen.removed:
                 return _result(root, enroller, kept, seen)
     else:
-        _check_photos(root, None, survey(root, None, limits))
+        check_photos(root, None, survey(root, None, limits))
     folder = place.to_write(enroller.dim, notify)
     with Store.writing(folder, enroller.dim, notify) as kept:
         if seen is None or kept.generation() != generation:
             # Another process has enrolled while this one waited.
             seen = survey(root, kept, limits)
-            _check_photos(root, kept, seen)
+            check_photos(root, kept, seen)
         embedded, failures = enrol(root, kept, enroller, seen, progress)
         return _result(root, enroller, kept, seen, embedded, failures)
 
@@ -281,8 +334,8 @@ def _result(
     embedded: int = 0,
     unread: list[Failure] | None = None,
 ) -> tuple[Gallery, Refresh]:
-    gallery = _gallery(root, enroller.id, kept)
-    snapshot = kept.snapshot()
+    gallery = Gallery(root, enroller.id, kept.folder, enroller.dim)
+    n_samples = gallery.n_samples
     failures = [
         Failure(relative(subject, path), code, message) for subject, path, code, message in kept.failures()
     ]
@@ -290,27 +343,17 @@ def _result(
     found = set(kept.subjects())
     shown = {*seen.subjects, *found}
     report = Refresh(
-        n_samples=snapshot.n_samples,
+        n_samples=n_samples,
         n_subjects=len(shown),
         embedded=embedded,
-        reused=snapshot.n_samples - embedded,
+        reused=n_samples - embedded,
         removed=len(seen.removed),
-        several=snapshot.n_several,
+        several=gallery.n_several,
         failures=tuple(sorted(failures)),
         without_template=tuple(_name(subject) for subject in sorted(shown - found)),
         ignored=tuple(seen.loose),
     )
     return gallery, report
-
-
-def _gallery(root: Path, embedder_id: str, kept: Store) -> Gallery:
-    snapshot, shown = kept.snapshot(), kept.samples()
-    names = {subject: _name(subject) for subject, _, _ in shown}
-    samples = tuple(
-        Sample(names[subject], os.fsdecode(subject + b"/" + path), row) for subject, path, row in shown
-    )
-    subjects = tuple(dict.fromkeys(names.values()))
-    return Gallery(root, embedder_id, subjects, samples, snapshot.templates, snapshot.complete)
 
 
 def _name(subject: bytes) -> str:
@@ -319,27 +362,3 @@ def _name(subject: bytes) -> str:
 
 def _absolute(root: Path | str) -> Path:
     return Path(os.path.abspath(root))
-
-
-def _check_folder(root: Path) -> None:
-    if not root.exists():
-        raise NoSuchFile("no such folder", path=root, hint=_LAYOUT)
-    if not root.is_dir():
-        raise DatabaseError("not a folder", path=root, hint=_LAYOUT)
-    if not os.access(root, os.R_OK | os.X_OK):
-        raise DatabaseError("you may not list this folder", path=root, hint="change its permissions")
-
-
-def _check_photos(root: Path, kept: Store | None, seen: Survey) -> None:
-    if seen.n_photos or (kept is not None and kept.subjects() and not seen.removed):
-        return
-    advice = ""
-    if (root / ".facecli").is_dir():
-        advice = "; --no-refresh uses the templates that are kept"
-    if seen.loose:
-        raise DatabaseError(
-            f"holds {len(seen.loose)} images but no folder of a person, so nobody can be named",
-            path=root,
-            hint=f"{_LAYOUT}{advice}",
-        )
-    raise DatabaseError("no photos in this folder", path=root, hint=f"{_LAYOUT}{advice}")

@@ -8,13 +8,15 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facecli.bootstrap import IdentityBootstrap, MatedDesign, rate_interval
-from facecli.errors import BadInput, printable
-from facecli.gallery import SEARCH_BYTES, Gallery
+from facecli.errors import BadInput
+from facecli.gallery import Gallery
 from facecli.intervals import Interval
 from facecli.records import FailedProbe, Probe
 from facecli.rule import Rule, rule_for_fpir
+from facecli.scan import SEARCH_BYTES
 
 COLUMNS = [
     "probe",
@@ -96,7 +98,7 @@ def rule_for_gallery(rule: Rule, fpir: float, gallery: Gallery, *, seed: int = 0
 
     See `rule.rule_for_fpir` for the threshold and `false_alarms` for the check.
     """
-    strict = rule_for_fpir(rule, fpir, len(gallery.samples))
+    strict = rule_for_fpir(rule, fpir, gallery.n_samples)
     return strict, false_alarms(gallery, strict.threshold, fpir, seed=seed)
 
 
@@ -105,25 +107,15 @@ def false_alarms(gallery: Gallery, threshold: float, target: float, *, seed: int
 
     Of a large gallery `CHECKED` samples are drawn at random. Raises `BadInput` with fewer than two subjects.
     """
-    if len(gallery.subjects) < 2:
+    if gallery.n_subjects < 2:
         raise BadInput(
             "leaving each person out needs two people or more", path=gallery.root, hint="use --fmr instead"
         )
-    number = {subject: k for k, subject in enumerate(gallery.subjects)}
-    person = np.array([number[sample.subject] for sample in gallery.samples], dtype=np.int64)
-    templates = np.ascontiguousarray(gallery.templates[[sample.row for sample in gallery.samples]])
-    probes = np.arange(len(person))
+    rows, person = gallery.owned_rows()
+    probes = np.arange(len(rows))
     if len(probes) > CHECKED:
         probes = np.sort(np.random.default_rng(seed).choice(probes, CHECKED, replace=False))
-    best = np.empty(len(probes))
-    nearest = np.empty(len(probes), dtype=np.int64)
-    step = max(1, SEARCH_BYTES // (4 * len(person)))
-    for start in range(0, len(probes), step):
-        block = probes[start : start + step]
-        scores = templates[block] @ templates.T
-        scores[person[block, None] == person] = -np.inf
-        nearest[start : start + step] = scores.argmax(axis=1)
-        best[start : start + step] = scores.max(axis=1)
+    best, nearest = _nearest_strangers(gallery.templates, rows, person, probes)
     # Six decimals, as `Rule.judge` counts them.
     wrong = np.round(best, 6) >= threshold
     errors = int(np.count_nonzero(wrong))
@@ -131,17 +123,42 @@ def false_alarms(gallery: Gallery, threshold: float, target: float, *, seed: int
     searched, who = np.unique(person[probes], return_inverse=True)
     design = MatedDesign(IdentityBootstrap(searched.size, seed=seed), who)
     top = int(np.argmax(best))
-    pair = (gallery.samples[probes[top]].path, gallery.samples[nearest[top]].path)
+    pair = [gallery.path_of(int(rows[at]), int(person[at])) for at in (probes[top], nearest[top])]
     return FalseAlarms(
         target=target,
         threshold=threshold,
         errors=errors,
         probes=len(probes),
         interval=rate_interval(design.replicates(who[wrong]), errors, len(probes)),
-        subjects=len(number),
-        samples=len(person),
-        closest=(printable(pair[0]), printable(pair[1]), float(best[top])),
+        subjects=gallery.n_subjects,
+        samples=gallery.n_samples,
+        closest=(pair[0], pair[1], float(best[top])),
     )
+
+
+def _nearest_strangers(
+    templates: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    person: NDArray[np.int64],
+    probes: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return how similar each of `probes` is to the most similar row of another person, and which one that is.
+
+    Probes and results are positions in `rows` and `person`. The templates are read block by block.
+    """
+    best = np.full(len(probes), -np.inf)
+    nearest = np.zeros(len(probes), dtype=np.int64)
+    wanted = np.ascontiguousarray(templates[rows[probes]])
+    step = max(1, SEARCH_BYTES // (4 * (len(probes) + templates.shape[1])))
+    for start in range(0, len(rows), step):
+        here = slice(start, start + step)
+        scores = wanted @ templates[rows[here]].T
+        scores[person[probes][:, None] == person[here]] = -np.inf
+        at = scores.argmax(axis=1)
+        highest = scores[np.arange(len(probes)), at]
+        higher = highest > best
+        best[higher], nearest[higher] = highest[higher], start + at[higher]
+    return best, nearest
 
 
 def identify(
@@ -157,7 +174,7 @@ def identify(
     `expected_false_alarms` is how many samples of the gallery a stranger matches on average at the threshold:
     FMR x samples. `alarms` goes into each record as `fpir`.
     """
-    samples = len(gallery.samples)
+    samples = gallery.n_samples
     strangers = None if rule.point is None else rule.point.fmr * samples
     source = iter(probes)
     while batch := list(islice(source, _PROBES_AT_ONCE)):
@@ -184,7 +201,7 @@ def identify(
                 "expected_false_alarms": None if strangers is None else round(strangers, 6),
                 "fpir": None if alarms is None else alarms.record(),
                 "candidates": candidates,
-                "gallery": {"subjects": len(gallery.subjects), "samples": samples},
+                "gallery": {"subjects": gallery.n_subjects, "samples": samples},
                 "embedder_id": gallery.embedder_id,
             }
 

@@ -192,7 +192,7 @@ def open_gallery(db: Path, embedder: Embedder, folders: Folders, notes: Notes, n
         gallery = Gallery.open(db, embedder.id, embedder.dim, cache_dir=folders.cache)
         if not gallery.complete:
             notes.warn(f"{db}: an enrolment is going on or was cut off, photos may be missing")
-        if not gallery.samples:
+        if not gallery.n_samples:
             raise DatabaseError("nobody is enrolled yet", path=db, hint="leave --no-refresh out")
         return gallery
     gallery, report = refreshed(db, embedder, folders, notes)
@@ -206,7 +206,7 @@ def open_gallery(db: Path, embedder: Embedder, folders: Folders, notes: Notes, n
             f"{db}: {len(report.failures)} photos cannot be used, first {first.path}: {first.message}"
             f" (all: facecli embed --db {db})"
         )
-    if not gallery.samples:
+    if not gallery.n_samples:
         raise DatabaseError("nobody is enrolled: no photo has a usable face", path=db)
     return gallery
 

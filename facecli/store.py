@@ -27,21 +27,18 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from facecli import census, contents, owners
+from facecli import census, contents
 from facecli.embedder import Enrolled
 from facecli.engine import Notify
-from facecli.errors import DatabaseError, EmbedderMismatch, FaceError
-from facecli.index import INDEX, VERSION, Damaged, create, exists, explained, fresh, locked, opened
-from facecli.matrix import append_rows, is_matrix, map_rows, write_empty
-
-MATRIX = "templates.npy"
+from facecli.errors import FaceError
+from facecli.index import INDEX, create, exists, explained, fresh, locked, opened
+from facecli.matrix import append_rows, is_matrix, write_empty
+from facecli.reader import MATRIX, Reader
 
 
 class Photo(NamedTuple):
@@ -59,41 +56,8 @@ class Photo(NamedTuple):
     """The later of the times of its content and of its inode."""
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """What a store held at one moment."""
-
-    generation: int
-    complete: bool
-    """False while an enrolment is going on, or after one that was cut off."""
-    templates: NDArray[np.float32]
-    """[N, D], mapped from the file."""
-    owners: NDArray[np.int32]
-    """[N]: the id of the subject in each row, or one of the special values of `owners`."""
-    n_samples: int
-    """Samples with a template."""
-    n_subjects: int
-    """Subjects with such samples."""
-    n_several: int
-    """Samples with a template whose photo shows more than one face."""
-
-
-class Store:
-    """One store, opened by `reading` or `writing`. Every method may raise `DatabaseError` and `Damaged`."""
-
-    def __init__(self, folder: Path, dim: int, connection: sqlite3.Connection) -> None:
-        self.folder = folder
-        self.dim = dim
-        self._db = connection
-        self._check_contract()
-        self._n_valid = len(self._matrix())
-
-    @classmethod
-    @contextmanager
-    def reading(cls, folder: Path, dim: int) -> Iterator[Store]:
-        """Open the store in `folder` without writing anything to it."""
-        with opened(folder) as connection:
-            yield cls(folder, dim, connection)
+class Store(Reader):
+    """A store opened by `writing`, or by `reading`. Every method may raise `DatabaseError` and `Damaged`."""
 
     @classmethod
     @contextmanager
@@ -113,54 +77,6 @@ class Store:
                 store = cls(folder, dim, connection)
                 store._repair()
                 yield store
-
-    def complete(self) -> bool:
-        """Say whether the last enrolment ran to its end."""
-        return self._fact("complete") == 1
-
-    def generation(self) -> int:
-        """Return a number that grows with every commit that changes samples."""
-        return self._fact("generation")
-
-    def fingerprints(self, limits: str) -> dict[bytes, bytes | None]:
-        """Return name -> fingerprint of the subjects; None where single samples must be looked at.
-
-        That is where one is too young to be trusted, was lost, or shows no face found under other `limits`.
-        """
-        found = dict(self._rows("SELECT name, fingerprint FROM subjects"))
-        unsure = self._rows(
-            "SELECT DISTINCT name FROM contents CROSS JOIN samples ON content = contents.id"
-            " CROSS JOIN subjects ON subjects.id = subject WHERE row IS NULL AND limits <> ?",
-            (limits,),
-        )
-        unsure += self._rows(
-            "SELECT DISTINCT name FROM contents CROSS JOIN samples ON content = contents.id"
-            " CROSS JOIN subjects ON subjects.id = subject WHERE row >= ?",
-            (self._n_valid,),
-        )
-        found.update((name, None) for (name,) in unsure)
-        return found
-
-    def known(self, subject: bytes, limits: str) -> dict[bytes, str]:
-        """Return path -> stat of the samples of `subject` that have a photo.
-
-        The stat is empty for a sample that must be looked at again whatever its file's: its row was lost, or
-        no face was found under other `limits`.
-        """
-        rows = self._rows(
-            "SELECT path, CASE WHEN row < ?1 OR (row IS NULL AND limits = ?2) THEN stat ELSE '' END"
-            " FROM subjects JOIN samples ON subject = subjects.id JOIN contents ON content = contents.id"
-            " WHERE name = ?3 AND stat IS NOT NULL",
-            (self._n_valid, limits, subject),
-        )
-        return dict(rows)
-
-    def has(self, digest: bytes, limits: str) -> bool:
-        """Say whether the content with this SHA-256 was enrolled, or failed under the same `limits`."""
-        found = self._rows(
-            "SELECT 1 FROM contents WHERE digest = ? AND (row IS NOT NULL OR limits = ?)", (digest, limits)
-        )
-        return bool(found)
 
     def commit(
         self,
@@ -220,50 +136,6 @@ class Store:
                 census.seal(self._db)
             self._put_fact("complete", int(complete))
 
-    def snapshot(self) -> Snapshot:
-        """Return what a search needs, from one moment.
-
-        Raises `DatabaseError` when the matrix has lost rows that samples need.
-        """
-        with self._transaction("DEFERRED"):
-            generation, complete = self.generation(), self.complete()
-            [(n_samples, n_subjects, n_several)] = self._rows(
-                "SELECT TOTAL(n_samples), TOTAL(n_samples > 0), TOTAL(n_several) FROM subjects"
-            )
-            owned = owners.load(self._db)
-            n_rows = self._next_row()
-            # Within the transaction: a compaction replaces the file only after it could commit.
-            templates = self._matrix()[:n_rows]
-        if len(templates) < len(owned):
-            raise DatabaseError(
-                f"{MATRIX} holds {len(templates)} of the {len(owned)} templates that its index counts",
-                path=self.folder,
-                hint="run without --no-refresh: what is lost is enrolled again",
-            )
-        by_row = np.full(len(templates), owners.NOBODY, np.int32)
-        by_row[: len(owned)] = owned
-        return Snapshot(
-            generation, complete, templates, by_row, int(n_samples), int(n_subjects), int(n_several)
-        )
-
-    def samples(self) -> list[tuple[bytes, bytes, int]]:
-        """Return subject, path and row of the samples with a template, in the order of subject, then path."""
-        return self._rows(
-            "SELECT name, path, row FROM samples JOIN subjects ON subjects.id = subject"
-            " JOIN contents ON contents.id = content WHERE row IS NOT NULL ORDER BY name, path"
-        )
-
-    def failures(self) -> list[tuple[bytes, bytes, str, str]]:
-        """Return subject, path, code and message of the others, in the same order."""
-        return self._rows(
-            "SELECT name, path, code, message FROM contents CROSS JOIN samples ON content = contents.id"
-            " CROSS JOIN subjects ON subjects.id = subject WHERE row IS NULL ORDER BY name, path"
-        )
-
-    def subjects(self) -> list[bytes]:
-        """Return the names of the subjects with a template, in their order."""
-        return [name for (name,) in self._rows("SELECT name FROM subjects WHERE n_samples > 0 ORDER BY name")]
-
     def copy_to(self, folder: Path) -> None:
         """Copy the store to a folder without one, where it appears whole or not at all."""
         import shutil
@@ -301,62 +173,5 @@ class Store:
             self._put_fact("generation", self.generation() + 1)
             self._put_fact("complete", 0)
 
-    def _matrix(self) -> NDArray[np.float32]:
-        """Map the rows that the matrix counts: after a compaction that was cut off, those of the new file."""
-        with explained(self.folder):
-            for name in self._facts("swap"):
-                try:
-                    return map_rows(self.folder / name, self.dim)
-                except FileNotFoundError:
-                    # Somebody has just put it in its place.
-                    pass
-            try:
-                return map_rows(self.folder / MATRIX, self.dim)
-            except FileNotFoundError:
-                return np.empty((0, self.dim), np.float32)
-
-    def _next_row(self) -> int:
-        return self._rows("SELECT COALESCE(MAX(row) + 1, 0) FROM contents")[0][0]
-
-    def _check_contract(self) -> None:
-        [(version,)] = self._rows("PRAGMA user_version")
-        if version > VERSION:
-            raise DatabaseError(
-                f"made by a newer facecli (format {version}, this one reads {VERSION})",
-                path=self.folder,
-                hint="upgrade facecli",
-            )
-        if version != VERSION:
-            raise Damaged(f"{INDEX} is not an index of templates", path=self.folder)
-        dim = self._fact("dim")
-        if dim != self.dim:
-            raise EmbedderMismatch(
-                f"holds templates of {dim} numbers, the embedder makes {self.dim}", path=self.folder
-            )
-
-    def _fact(self, key: str) -> int:
-        found = self._facts(key)
-        if not found:
-            raise Damaged(f"{INDEX} lacks the fact '{key}'", path=self.folder)
-        return int(found[0])
-
-    def _facts(self, key: str) -> list[Any]:
-        return [value for (value,) in self._rows("SELECT value FROM facts WHERE key = ?", (key,))]
-
     def _put_fact(self, key: str, value: int) -> None:
         self._db.execute("INSERT OR REPLACE INTO facts (key, value) VALUES (?, ?)", (key, value))
-
-    def _rows(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
-        with explained(self.folder):
-            return self._db.execute(statement, values).fetchall()
-
-    @contextmanager
-    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
-        with explained(self.folder):
-            self._db.execute(f"BEGIN {kind}")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")

@@ -54,8 +54,8 @@ def verify_subject(
 
     `right` is that sample, relative to the database.
     """
-    samples = [sample for sample in gallery.samples if sample.subject == printable(subject)]
-    templates = gallery.templates_of(subject)
+    samples = gallery.samples_of(subject)
+    templates = gallery.templates[[sample.row for sample in samples]]
     (found,) = embedder.embed([(photo, None)])
     if isinstance(found, FaceError):
         raise found

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from facecli.errors import FaceError, NoFace, UnreadableImage
-from facecli.gallery import Enrolled
+from facecli.gallery import Enrolled, Gallery
+from facecli.store import Photo, Store
 
 DIM = 16
 
@@ -57,6 +58,22 @@ class StandIn:
         points = ((1.0, 2.0), (3.0, 2.0), (2.0, 3.0), (1.0, 4.0), (3.0, 4.0))
         n_faces = 3 if data.startswith(b"group") else 1
         return Enrolled(template(data, self.dim), (0.0, 0.0, 4.0, 5.0), points, 0.99, 0, n_faces)
+
+
+def gallery_of(folder, templates, shown):
+    """Return a gallery of templates [N, D]; `shown` are (subject, path, row), paths below the subject's folder."""
+    results = {
+        row.to_bytes(32, "little"): Enrolled(one, (0, 0, 1, 1), ((0, 0),) * 5, 0.9, 0, 1)
+        for row, one in enumerate(templates)
+    }
+    samples = [
+        (Photo(subject.encode(), path.encode(), "1 2 3 4", 1, 0), row.to_bytes(32, "little"))
+        for subject, path, row in shown
+    ]
+    folder.mkdir(exist_ok=True)
+    with Store.writing(folder, templates.shape[1], None) as store:
+        store.commit(results, samples, [], limits="", complete=True)
+    return Gallery(folder, "e", folder, templates.shape[1])
 
 
 def slow() -> StandIn:

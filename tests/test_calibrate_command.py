@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from standin import gallery_of
 from typer.testing import CliRunner
 
 from facecli.calibration import CROSS_FITTED, IN_SAMPLE, OTHER_PEOPLE
@@ -15,7 +16,6 @@ from facecli.cli import app
 from facecli.config import DEFAULT_FMR
 from facecli.embedder import embedder_id
 from facecli.engine import write_atomic
-from facecli.gallery import Gallery, Sample
 from facecli.identify import false_alarms
 from facecli.models.registry import BUILT_IN, load_network
 from facecli.rule import make_rule
@@ -450,19 +450,18 @@ def test_an_fpir_that_cannot_be_had_is_refused(run, photos, probes, words, messa
     assert message in result.stderr
 
 
-def gallery_of(templates, subjects):
-    samples = tuple(Sample(s, f"{s}/{k}.jpg", k) for k, s in enumerate(subjects))
-    return Gallery(None, "toy", tuple(dict.fromkeys(subjects)), samples, templates, True)
+def enrolled(folder, templates, subjects):
+    return gallery_of(folder, templates, [(s, f"{k}.jpg", k) for k, s in enumerate(subjects)])
 
 
-def test_false_alarms_agree_with_a_loop(monkeypatch):
+def test_false_alarms_agree_with_a_loop(monkeypatch, tmp_path):
     rng = np.random.default_rng(4)
     templates = rng.normal(size=(60, 4)).astype(np.float32)
     templates /= np.linalg.norm(templates, axis=1, keepdims=True)
     subjects = [f"s{k // 3:02d}" for k in range(60)]
-    # A few probes at a time, so that the blocks are tried too.
-    monkeypatch.setattr("facecli.identify.SEARCH_BYTES", 4 * 60 * 7)
-    found = false_alarms(gallery_of(templates, subjects), 0.95, 0.01)
+    # A few rows at a time, so that the blocks are tried too.
+    monkeypatch.setattr("facecli.identify.SEARCH_BYTES", 4 * 64 * 7)
+    found = false_alarms(enrolled(tmp_path, templates, subjects), 0.95, 0.01)
     best = [
         max(float(templates[i] @ templates[j]) for j in range(60) if subjects[i] != subjects[j])
         for i in range(60)
@@ -473,12 +472,12 @@ def test_false_alarms_agree_with_a_loop(monkeypatch):
     assert found.interval[0] < found.fpir < found.interval[1]
 
 
-def test_a_person_enrolled_under_two_names_is_suspected():
+def test_a_person_enrolled_under_two_names_is_suspected(tmp_path):
     rng = np.random.default_rng(5)
     templates = rng.normal(size=(20, 64)).astype(np.float32)
     templates[10:] = templates[:10]
     templates /= np.linalg.norm(templates, axis=1, keepdims=True)
-    found = false_alarms(gallery_of(templates, [f"s{k:02d}" for k in range(20)]), 0.9, 0.01)
+    found = false_alarms(enrolled(tmp_path, templates, [f"s{k:02d}" for k in range(20)]), 0.9, 0.01)
     assert found.errors == 20
     assert found.above_target
     one, other, similarity = found.closest

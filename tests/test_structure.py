@@ -15,17 +15,17 @@ PACKAGE = Path(__file__).parents[1] / "facecli"
 # A file knows files of the rows above its own, never of its own row or below: a new one finds its place here.
 # `models` is one room, whose files know each other.
 LAYERS = """
-errors config data distributed fingerprint owners pairwise schedule tensorboard train_config
+errors config data distributed fingerprint owners pairwise scan schedule tensorboard train_config
 engine files table intervals matrix align augment miners retrieval samplers
 images index census download curve output pairs commands losses train_plot
-pyramid metrics models comparisons classifiers
-detect bootstrap probability draw freeze run_folder
+pyramid metrics models comparisons classifiers reader
+detect moment bootstrap probability draw freeze run_folder
 choice calibration
 embedder
 contents calibration_file calibrate calibration_report training_data
 records store rule recipe
 templates_file sources survey places learner
-enrolment
+enrolment layout
 gallery scores
 trials identify verify doctor validation
 scored evidence alarms
