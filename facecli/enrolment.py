@@ -133,7 +133,7 @@ class _Run:
                 with self.lock:
                     self.results[bytes.fromhex(digest(data))] = error
             if self._must_enrol(photo, bytes.fromhex(digest(data))):
-                yield path, data
+                yield Path(path), data
 
     def take(self, result: Enrolled | FaceError) -> None:
         """Note the result for the photo that has waited longest; commit when it is time."""

@@ -175,24 +175,21 @@ def _list(folder: str | int) -> tuple[list[os.DirEntry[str]], list[str]]:
     """Return the images, by name, and the names of the subfolders of `folder`, in no order."""
     images, below = [], []
     with os.scandir(folder) as entries:
+        # Spelt out, and the common case first: this is done for each of a million files.
         for entry in entries:
             name = entry.name
-            if name.startswith("."):
+            if name[0] == ".":
                 continue
-            if _is_folder(entry):
+            try:
+                is_folder = entry.is_dir()
+            except OSError:
+                # A link that leads to itself.
+                is_folder = False
+            if is_folder:
                 below.append(name)
-            # The common case first: this is asked for each of a million files.
             elif name[-4:] in IMAGE_ENDINGS or os.path.splitext(name)[1].lower() in IMAGE_ENDINGS:
                 images.append(entry)
     return images, below
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        # A link that leads to itself.
-        return False
 
 
 def _out_of_reach(path: str) -> Iterator[FileEntry]:

@@ -306,7 +306,6 @@ def _refresh(
 ) -> tuple[Gallery, Refresh]:
     limits = limits_of(enroller)
     folder = place.current()
-    seen, generation = None, -1
     if index.exists(folder):
         with Store.reading(folder, enroller.dim) as kept:
             generation = kept.generation()
@@ -315,10 +314,13 @@ def _refresh(
             if kept.complete() and not seen.changed and not seen.removed:
                 return _result(root, enroller, kept, seen)
     else:
-        check_photos(root, None, survey(root, None, limits))
+        # As a store will be that is made now.
+        generation = 0
+        seen = survey(root, None, limits)
+        check_photos(root, None, seen)
     folder = place.to_write(enroller.dim, notify)
     with Store.writing(folder, enroller.dim, notify) as kept:
-        if seen is None or kept.generation() != generation:
+        if kept.generation() != generation:
             # Another process has enrolled while this one waited.
             seen = survey(root, kept, limits)
             check_photos(root, kept, seen)

@@ -23,6 +23,7 @@ from facecli.files import Folder, folders, read
 from facecli.fingerprint import NO_PHOTOS, fingerprint, stat_text
 from facecli.store import Photo, Store
 
+_KIND, _REGULAR = 0o170000, stat_module.S_IFREG
 _State = tuple[bytes, int, int, int, int]
 
 
@@ -114,9 +115,9 @@ def look(root: Path, subject: bytes, path: bytes) -> Photo:
     return Photo(subject, path, stat, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns))
 
 
-def locate(root: Path, subject: bytes, path: bytes) -> Path:
+def locate(root: Path, subject: bytes, path: bytes) -> str:
     """Return the file of a sample."""
-    return root / os.fsdecode(subject) / os.fsdecode(path)
+    return os.path.join(root, os.fsdecode(subject), os.fsdecode(path))
 
 
 def failure(subject: bytes, path: bytes, record: dict[str, str]) -> Failure:
@@ -147,18 +148,20 @@ def _look(group: Iterator[Folder], prefix: int) -> tuple[list[_State], list[byte
             if os.path.lexists(folder.path):
                 lost.append(below[:-1])
             continue
+        # Spelt out: this is all the work for a photo that did not change.
         for entry in folder.images:
-            # Spelt out: this is all the work for a photo that did not change.
-            name = below + entry.name.encode(codec, errors)
+            name = entry.name.encode(codec, errors)
             try:
                 status = entry.stat()
             except OSError:
                 # A link that leads nowhere, if it has not gone by now.
                 if os.path.lexists(os.path.join(folder.path, entry.name)):
-                    lost.append(name)
+                    lost.append(below + name)
                 continue
-            if stat_module.S_ISREG(status.st_mode):
-                states.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+            if status.st_mode & _KIND == _REGULAR:
+                states.append(
+                    (below + name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+                )
     return states, lost
 
 
