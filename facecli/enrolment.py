@@ -18,6 +18,7 @@ import PIL
 
 from facecli.errors import FaceError, UnreadableImage
 from facecli.files import digest, read
+from facecli.fingerprint import state
 from facecli.store import Enrolled, Photo, Store
 from facecli.survey import Failure, Survey, failure, locate, look
 
@@ -187,10 +188,14 @@ class _Run:
             self._commit(self._to_forget(), complete=False)
 
     def _is_young(self, photo: Photo) -> bool:
-        """Say whether a change could leave the same times behind. It could not for times in the future."""
-        if photo.changed_ns < self.trusted_before_ns:
+        """Say whether a later change could leave the same times behind. It could not for times in the future."""
+        if not photo.stat:
+            return True
+        _, _, *times_ns, _ = state(photo.path, photo.stat)
+        if max(times_ns) < self.trusted_before_ns:
             return False
-        return photo.changed_ns <= _file_system_time_ns(self.store.folder) + COARSEST_CLOCK_NS
+        latest_ns = _file_system_time_ns(self.store.folder) + COARSEST_CLOCK_NS
+        return any(self.trusted_before_ns <= time_ns <= latest_ns for time_ns in times_ns)
 
     def _skip(self, photo: Photo, error: FaceError) -> None:
         with self.lock:

@@ -129,8 +129,9 @@ def folders(top: str) -> Iterator[Folder]:
             yield Folder(here, None)
         else:
             yield Folder(here, images)
-            prefix = os.path.join(here, "")
-            pending.extend(prefix + name for name in sorted(below, reverse=True))
+            if below:
+                prefix = os.path.join(here, "")
+                pending.extend(prefix + name for name in sorted(below, reverse=True))
         finally:
             if isinstance(opened, int):
                 os.close(opened)

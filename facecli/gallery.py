@@ -60,7 +60,7 @@ class Refresh:
     n_samples: int
     """Photos with a template."""
     n_subjects: int
-    """Folders with photos, with or without a template."""
+    """Subjects with photos or templates."""
     embedded: int
     """Templates made now."""
     reused: int

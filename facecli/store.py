@@ -52,8 +52,6 @@ class Photo(NamedTuple):
     path: bytes
     stat: str | None
     size: int
-    changed_ns: int
-    """The later of the times of its content and of its inode."""
 
 
 class Store(Reader):

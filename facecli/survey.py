@@ -106,13 +106,13 @@ def survey(root: Path, store: Store | None, limits: str) -> Survey:
 
 
 def look(root: Path, subject: bytes, path: bytes) -> Photo:
-    """Return what a photo looks like now; one that is gone gets a state that no photo has."""
+    """Return what a photo looks like now, its `stat` empty if it is gone."""
     try:
         status = os.stat(locate(root, subject, path))
     except OSError:
-        return Photo(subject, path, "", 0, 0)
+        return Photo(subject, path, "", 0)
     stat = stat_text(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    return Photo(subject, path, stat, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns))
+    return Photo(subject, path, stat, status.st_size)
 
 
 def locate(root: Path, subject: bytes, path: bytes) -> str:
@@ -143,13 +143,16 @@ def _look(group: Iterator[Folder], prefix: int) -> tuple[list[_State], list[byte
     lost = []
     codec, errors = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
     for folder in group:
-        below = os.fsencode(os.path.join(folder.path, "")[prefix:].replace(os.sep, "/"))
+        below = b""
+        if len(folder.path) > prefix:
+            below = os.fsencode(folder.path[prefix:].replace(os.sep, "/")) + b"/"
         if folder.images is None:
             if os.path.lexists(folder.path):
                 lost.append(below[:-1])
             continue
-        # Spelt out: this is all the work for a photo that did not change.
-        for entry in folder.images:
+        # Spelt out: this is all the work for a photo that did not change. An entry keeps what it was asked for.
+        while folder.images:
+            entry = folder.images.pop()
             name = entry.name.encode(codec, errors)
             try:
                 status = entry.stat()

@@ -67,7 +67,7 @@ def gallery_of(folder, templates, shown):
         for row, one in enumerate(templates)
     }
     samples = [
-        (Photo(subject.encode(), path.encode(), "1 2 3 4", 1, 0), row.to_bytes(32, "little"))
+        (Photo(subject.encode(), path.encode(), "1 2 3 4", 1), row.to_bytes(32, "little"))
         for subject, path, row in shown
     ]
     folder.mkdir(exist_ok=True)

@@ -5,6 +5,7 @@ The enroller is a stand-in (see `standin`): what is tested is which photos it is
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,6 +29,7 @@ from standin import DIM, StandIn, gallery_of, half_commit, template
 from facecli import enrolment, errors, files, gallery, scan, survey
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError
 from facecli.gallery import Gallery, refresh
+from facecli.store import Photo, Store
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -205,6 +208,70 @@ def test_a_young_file_is_read_again_even_if_nothing_shows_that_it_changed(people
     assert kept(found)["Ada/1.jpg"] == template(b"ada 3").tobytes()
 
 
+@pytest.mark.parametrize("moment", ["before it is read", "after it was read"])
+def test_a_file_that_changes_while_it_is_enrolled_is_seen_the_next_time(
+    people, cache, settled, monkeypatch, moment
+):
+    photo = people / "Ada/1.jpg"
+    really = enrolment.read
+
+    def read(path):
+        data = really(path) if moment == "after it was read" else b""
+        if Path(path) == photo and photo.read_bytes() == b"ada 1":
+            # Longer than a tick of the file system's clock.
+            time.sleep(0.03)
+            photo.write_bytes(b"ada 3")
+        return data if data else really(path)
+
+    monkeypatch.setattr(enrolment, "read", read)
+    refresh(people, StandIn(), cache_dir=cache)
+    found, report = refresh(people, StandIn(), cache_dir=cache)
+    assert kept(found)["Ada/1.jpg"] == template(b"ada 3").tobytes()
+    assert report.embedded == (1 if moment == "after it was read" else 0)
+    last = StandIn()
+    refresh(people, last, cache_dir=cache)
+    assert last.asked == []
+
+
+@pytest.mark.parametrize("seconds", [-3e9, 3e9])
+def test_photos_from_a_clock_far_away_are_enrolled_once_and_still_watched(
+    people, cache, monkeypatch, seconds
+):
+    now = time.time()
+    far = int((now + seconds) * 1e9) if seconds > 0 else 0
+    for photo in people.rglob("*.[jJ]*"):
+        os.utime(photo, ns=(far, far))
+    monkeypatch.setattr(enrolment, "COARSEST_CLOCK_NS", 200_000_000)
+    time.sleep(0.3)
+    refresh(people, StandIn(), cache_dir=cache)
+    index = folder_of(people) / "index.sqlite"
+    before = index.stat().st_mtime_ns
+    refresh(people, StandIn(), cache_dir=cache)
+    assert index.stat().st_mtime_ns == before
+    (people / "Ada/1.jpg").write_bytes(b"ada 3")
+    os.utime(people / "Ada/1.jpg", ns=(far, far))
+    found, _ = refresh(people, StandIn(), cache_dir=cache)
+    assert kept(found)["Ada/1.jpg"] == template(b"ada 3").tobytes()
+
+
+def test_a_clock_that_goes_back_between_two_runs_changes_nothing(people, cache, monkeypatch):
+    """The clock that stamps files is a day ahead when the photos are enrolled, and right again afterwards."""
+    really = enrolment._file_system_time_ns
+    for ahead_s in (86_400, 0, -86_400):
+        monkeypatch.setattr(
+            enrolment,
+            "_file_system_time_ns",
+            lambda folder, ahead_s=ahead_s: really(folder) + ahead_s * 10**9,
+        )
+        found, _ = refresh(people, StandIn(), cache_dir=cache)
+        assert kept(found) == expected(
+            {"Ada/1.jpg": b"ada 1", "Ada/2.jpg": b"ada 2", "Bob/deep/er/1.JPG": b"bob 1"}
+        )
+    (people / "Ada/1.jpg").write_bytes(b"ada 3")
+    found, _ = refresh(people, StandIn(), cache_dir=cache)
+    assert kept(found)["Ada/1.jpg"] == template(b"ada 3").tobytes()
+
+
 def test_a_photo_that_leaves_and_returns_is_not_enrolled_again(people, cache, tmp_path):
     refresh(people, StandIn(), cache_dir=cache)
     (people / "Ada/1.jpg").rename(tmp_path / "away.jpg")
@@ -350,6 +417,85 @@ def settled_class():
     patch.undo()
 
 
+# Samples without photos
+
+
+def import_sample(people, subject, path, data):
+    """Put a template into the store as an import does: nothing in the folder stands behind it."""
+    digest = hashlib.sha256(b"imported " + data).digest()
+    folder = people / ".facecli/standin-16"
+    folder.mkdir(parents=True, exist_ok=True)
+    with Store.writing(folder, DIM, None) as store:
+        result = StandIn().result(Path(path), data)
+        sample = Photo(subject.encode(), path.encode(), None, 0)
+        store.commit({digest: result}, [(sample, digest)], [], limits="", complete=store.complete())
+
+
+def test_what_was_imported_stays_when_the_photos_are_looked_at(people, cache, settled):
+    refresh(people, StandIn(), cache_dir=cache)
+    import_sample(people, "Ada", "7.jpg", b"ada 7")
+    import_sample(people, "Dan", "1.jpg", b"dan 1")
+    again = StandIn()
+    found, report = refresh(people, again, cache_dir=cache)
+    assert again.asked == []
+    assert (report.n_samples, report.n_subjects, report.removed) == (5, 3, 0)
+    assert kept(found)["Ada/7.jpg"] == template(b"ada 7").tobytes()
+    assert kept(found)["Dan/1.jpg"] == template(b"dan 1").tobytes()
+    # A photo of that name takes its place, and when it goes, so does the sample.
+    put(people, "Dan/1.jpg", b"dan 2")
+    found, _ = refresh(people, StandIn(), cache_dir=cache)
+    assert kept(found)["Dan/1.jpg"] == template(b"dan 2").tobytes()
+    shutil.rmtree(people / "Dan")
+    found, report = refresh(people, StandIn(), cache_dir=cache)
+    assert (found.subjects, report.removed) == (("Ada", "Bob"), 1)
+
+
+def test_a_database_may_hold_nothing_but_imports(tmp_path, cache):
+    people = tmp_path / "people"
+    import_sample(people, "Dan", "1.jpg", b"dan 1")
+    found, report = refresh(people, StandIn(), cache_dir=cache)
+    assert (found.subjects, report.n_samples, report.without_template) == (("Dan",), 1, ())
+    # With photos that are all gone it is an unmounted disk again.
+    put(people, "Ada/1.jpg", b"ada 1")
+    refresh(people, StandIn(), cache_dir=cache)
+    shutil.rmtree(people / "Ada")
+    with pytest.raises(DatabaseError, match="no photos"):
+        refresh(people, StandIn(), cache_dir=cache)
+    assert Gallery.open(people, "standin-16", DIM, cache_dir=cache).subjects == ("Ada", "Dan")
+
+
+# What a survey looks at
+
+
+def test_only_subjects_that_look_different_are_looked_at_photo_by_photo(people, cache, settled, monkeypatch):
+    refresh(people, StandIn(), cache_dir=cache)
+    asked = []
+    really = Store.known
+    monkeypatch.setattr(
+        Store, "known", lambda self, name, limits: asked.append(name) or really(self, name, limits)
+    )
+    refresh(people, StandIn(), cache_dir=cache)
+    assert asked == []
+    put(people, "Bob/2.jpg", b"bob 2")
+    refresh(people, StandIn(), cache_dir=cache)
+    assert asked == [b"Bob"]
+    refresh(people, StandIn(), cache_dir=cache)
+    assert asked == [b"Bob"]
+
+
+def test_a_survey_holds_changed_photos_by_name_alone(tmp_path):
+    for at in range(4000):
+        put(tmp_path, f"s{at // 100}/{at:05}.jpg", b"x")
+    tracemalloc.start()
+    seen = survey.survey(tmp_path, None, "")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (len(seen.changed), seen.n_photos) == (4000, 4000)
+    assert list(seen.changed)[4:6] == [(b"s0", b"00004.jpg"), (b"s0", b"00005.jpg")]
+    # One record a photo would take ten times as much.
+    assert peak < 200_000
+
+
 # Odd names and odd files
 
 
@@ -483,6 +629,7 @@ sys.path[:0] = sys.argv[3].split(":")
 from pathlib import Path
 from standin import StandIn
 from facecli.gallery import Gallery, refresh
+from facecli.store import Photo, Store
 root, cache, answer = Path(sys.argv[1]), Path(sys.argv[2]), []
 for _ in range(2):
     enroller = StandIn()
@@ -535,6 +682,54 @@ def test_a_read_only_medium_left_by_a_killed_writer_is_enrolled_again(people, ca
     refresh(people, StandIn(), cache_dir=cache)
     half_commit(people / ".facecli/standin-16")
     assert on_read_only_mount(people, cache) == [[3, 3, 3, True], [0, 3, 3, True]]
+
+
+FULL_DISK = """
+import json, subprocess, sys
+sys.path[:0] = sys.argv[3].split(":")
+from pathlib import Path
+from facecli.errors import DatabaseError
+from facecli.gallery import Gallery, refresh
+from facecli.store import Photo, Store
+from standin import DIM, StandIn
+root, cache, answer = Path(sys.argv[1]), Path(sys.argv[2]), []
+try:
+    refresh(root, StandIn(), cache_dir=cache)
+except DatabaseError as error:
+    answer.append(str(error))
+left = Gallery.open(root, "standin-16", DIM, cache_dir=cache)
+answer += [left.n_samples, left.complete, len(left.samples)]
+subprocess.run(["mount", "-o", "remount,size=20m", root / ".facecli"], check=True)
+again = StandIn()
+found, report = refresh(root, again, cache_dir=cache)
+answer += [len(again.asked), report.n_samples, found.complete]
+print(json.dumps(answer))
+"""
+
+
+def test_a_disk_that_fills_up_loses_nothing_and_is_said(people, cache, settled):
+    for at in range(3000):
+        put(people, f"s{at // 20}/{at}.jpg", b"face %d" % at)
+    (people / ".facecli").mkdir()
+    script = 'mount -t tmpfs -o size=500k none "$1" && shift && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", script, "sh", people / ".facecli"]
+    try:
+        subprocess.run([*command, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"cannot make a small file system here: {error}")
+    paths = f"{REPOSITORY}:{REPOSITORY / 'tests'}"
+    # A commit every 32 photos, so that some come before the disk is full.
+    body = "import facecli.enrolment as e; e.BATCH_COMMITS = 0\n" + FULL_DISK
+    body = f"import sys; sys.path[:0] = {paths.split(':')!r}\n{body}"
+    done = subprocess.run(
+        [*command, sys.executable, "-c", body, people, cache, paths], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    said, n_samples, complete, n_listed, n_asked, n_in_the_end, complete_in_the_end = json.loads(done.stdout)
+    assert "disk full" in said or "no space" in said
+    assert 32 <= n_samples == n_listed < 3003
+    assert not complete
+    assert (n_asked, n_in_the_end, complete_in_the_end) == (3003 - n_samples, 3003, True)
 
 
 # Damage
@@ -835,6 +1030,28 @@ def test_bad_probes_are_refused(people, cache):
         found.search(np.full((1, DIM), np.nan, np.float32), 1)
     with pytest.raises(UsageError, match="best 0"):
         found.search(np.ones((1, DIM), np.float32), 0)
+
+
+def test_a_gallery_that_was_overtaken_answers_from_the_later_moment(people, cache, settled):
+    found, _ = refresh(people, StandIn(), cache_dir=cache)
+    assert found.search(template(b"bob 1"), 1)[0][0].subject == "Bob"
+    shutil.rmtree(people / "Bob")
+    put(people, "Cyd/1.jpg", b"cyd 1")
+    refresh(people, StandIn(), cache_dir=cache)
+    [candidates] = found.search(template(b"cyd 1"), 10)
+    assert [one.subject for one in candidates][0] == "Cyd"
+    assert {one.subject for one in candidates} == {"Ada", "Cyd"}
+    assert (found.subjects, found.n_subjects, found.n_samples) == (("Ada", "Cyd"), 2, 3)
+
+
+def test_a_gallery_does_not_stop_a_writer(people, cache, settled):
+    found, _ = refresh(people, StandIn(), cache_dir=cache)
+    found.search(template(b"bob 1"), 1)
+    assert found.samples
+    put(people, "Cyd/1.jpg", b"cyd 1")
+    connection = sqlite3.connect(folder_of(people) / "index.sqlite", timeout=0, isolation_level=None)
+    connection.execute("BEGIN EXCLUSIVE")
+    connection.close()
 
 
 def test_templates_of_a_subject(people, cache):

@@ -28,7 +28,7 @@ def enrolled(data, dim=DIM):
 
 def photo(name, stat="1 2 3 4"):
     subject, path = name.split("/", 1)
-    return Photo(subject.encode(), path.encode(), stat, 1, 0)
+    return Photo(subject.encode(), path.encode(), stat, 1)
 
 
 def digest(at):
