@@ -41,6 +41,10 @@ from facecli.matrix import append_rows, is_matrix, write_empty
 from facecli.reader import MATRIX, Reader
 
 
+WRITER_CACHE_KB = 64 << 10
+"""Memory for pages of the index that an enrolment comes back to."""
+
+
 class Photo(NamedTuple):
     """A file of a subject. `path` is below the subject's folder, with `/`, in the bytes of the file system.
 
@@ -151,6 +155,8 @@ class Store(Reader):
     def _repair(self) -> None:
         """Finish what a writer that died had begun, and forget what the matrix has lost."""
         with explained(self.folder):
+            # Digests come in no order: with the 2 MB of a reader, every new one has pages fetched.
+            self._db.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KB}")
             census.prepare(self._db)
             for name in self._facts("swap"):
                 if (self.folder / name).is_file():
