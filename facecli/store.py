@@ -40,7 +40,6 @@ from facecli.index import INDEX, create, exists, explained, fresh, locked, opene
 from facecli.matrix import append_rows, is_matrix, write_empty
 from facecli.reader import MATRIX, Reader
 
-
 WRITER_CACHE_KB = 64 << 10
 """Memory for pages of the index that an enrolment comes back to."""
 

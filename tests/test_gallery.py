@@ -483,6 +483,23 @@ def test_only_subjects_that_look_different_are_looked_at_photo_by_photo(people, 
     assert asked == [b"Bob"]
 
 
+def test_one_photo_more_touches_a_few_pages_whatever_the_database_holds(people, cache, settled):
+    for at in range(3000):
+        put(people, f"s{at // 10}/{at}.jpg", b"face %d" % at)
+    refresh(people, StandIn(), cache_dir=cache)
+    files_of = [folder_of(people) / name for name in ("index.sqlite", "templates.npy")]
+    before = [path.read_bytes() for path in files_of]
+    put(people, "s7/new.jpg", b"face new")
+    _, report = refresh(people, StandIn(), cache_dir=cache)
+    assert (report.embedded, report.n_samples) == (1, 3004)
+    index, matrix = (path.read_bytes() for path in files_of)
+    pages = range(0, len(before[0]), 4096)
+    assert len(pages) > 150
+    assert sum(index[at : at + 4096] != before[0][at : at + 4096] for at in pages) < 40
+    assert matrix[128 : len(before[1])] == before[1][128:]
+    assert len(matrix) == len(before[1]) + 4 * DIM
+
+
 def test_a_survey_holds_changed_photos_by_name_alone(tmp_path):
     for at in range(4000):
         put(tmp_path, f"s{at // 100}/{at:05}.jpg", b"x")
