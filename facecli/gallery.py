@@ -213,19 +213,23 @@ class Gallery:
         rows = [sample.row for sample in self.samples_of(subject)]
         return np.array(self.templates[rows])
 
-    def owned_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows that show somebody and whom, as numbers in the order of the names: [n] each.
+    def owned_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return the rows that show somebody, and the ids of whom they show: [n] each.
 
         A row that samples of several subjects show comes once for each of them.
         """
         rows = np.flatnonzero(self._moment.owners >= 0)
         several, subjects = self._moment.shared
-        return np.append(rows, several), np.append(self._moment.owners[rows], subjects).astype(np.int64)
+        numbers = np.append(self._moment.owners[rows], subjects)
+        return np.append(rows, several), self._moment.ids[numbers]
 
-    def path_of(self, row: int, number: int) -> str:
-        """Return the path, printable, of the first sample of a subject (see `owned_rows`) that shows `row`."""
-        with self._still() as moment:
-            return self._path(moment, [row], number)[1]
+    def path_of(self, row: int, subject_id: int) -> str:
+        """Return the path, printable, of the first sample of a subject that shows `row`; see `owned_rows`."""
+        with self._still():
+            paths = self._kept.paths_of(subject_id, row)
+            if not paths:
+                return "a photo that is gone by now"
+            return printable(os.fsdecode(self._kept.name_of(subject_id) + b"/" + paths[0]))
 
     @contextmanager
     def _still(self) -> Iterator[Moment]:
@@ -243,20 +247,16 @@ class Gallery:
         self, moment: Moment, probe: NDArray[np.float32], best: Best, own: int
     ) -> list[Candidate]:
         candidates = []
-        for rank, (number, similarity) in enumerate(
-            zip(best.owners, best.similarities, strict=True), start=1
+        for rank, (number, row, similarity) in enumerate(
+            zip(*map(np.ndarray.tolist, best), strict=True), start=1
         ):
-            rows = moment.as_similar(probe, int(number), float(similarity), own)
-            subject, path = self._path(moment, rows, int(number))
-            candidates.append(Candidate(rank, subject, path, float(similarity)))
+            subject = int(moment.ids[number])
+            name = self._kept.name_of(subject)
+            rows = {row, *moment.as_similar(probe, number, similarity, own)}
+            path = min(path for row in rows for path in self._kept.paths_of(subject, row))
+            shown = printable(os.fsdecode(name + b"/" + path))
+            candidates.append(Candidate(rank, _name(name), shown, similarity))
         return candidates
-
-    def _path(self, moment: Moment, rows: list[int], number: int) -> tuple[str, str]:
-        """Return a subject's name and the first path of the samples that show one of `rows`."""
-        subject = int(moment.ids[number])
-        name = self._kept.name_of(subject)
-        path = min(path for row in rows for path in self._kept.paths_of(subject, row))
-        return _name(name), printable(os.fsdecode(name + b"/" + path))
 
     def _check(self, probes: NDArray[np.float32], top: int) -> None:
         if top < 1:

@@ -139,7 +139,7 @@ def false_alarms(gallery: Gallery, threshold: float, target: float, *, seed: int
 def _nearest_strangers(
     templates: NDArray[np.float32],
     rows: NDArray[np.int64],
-    person: NDArray[np.int64],
+    person: NDArray[np.int32],
     probes: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return how similar each of `probes` is to the most similar row of another person, and which one that is.
