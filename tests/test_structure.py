@@ -17,8 +17,8 @@ PACKAGE = Path(__file__).parents[1] / "facecli"
 LAYERS = """
 errors config data distributed fingerprint owners pairwise scan schedule tensorboard train_config
 engine files table intervals matrix align augment miners retrieval samplers
-images index census download curve output pairs commands losses train_plot
-pyramid metrics models comparisons classifiers reader
+images index census download curve output pairs commands losses train_plot compact
+pyramid metrics models comparisons classifiers reader search
 detect moment bootstrap probability draw freeze run_folder
 choice calibration
 embedder

@@ -1,0 +1,295 @@
+"""Exact search: the subjects most similar to a probe, among millions of templates, near the speed of memory.
+
+Templates are scanned block by block, at first roughly: by their compact copy where there is one (int8, a fourth
+of the bytes), else in float32. A rough similarity comes with a bound on its error. A row that may be among the
+best by that bound is compared anew in double precision, and only this decides; the others are proved not to be.
+So the answer is that of a scan in double precision, whatever was scanned, in whatever order, by how many threads,
+and whichever probes are searched together.
+
+The bounds, for a probe p and a row t of D numbers, both no longer than `LENGTH`:
+
+- float32: |fl(p.t) - p.t| <= g |p| |t|, g = D u / (1 - D u), u = 2^-24, in any order of summation, with or without
+  fused operations (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, 2002, section 3.1).
+- compact: with p' and t' for what the codes stand for, |p.t - p'.t'| = |p.(t - t') + (p - p').t'|
+  <= |p| |t - t'| + |p - p'| |t'|, where |t - t'| comes with the copy and |p - p'| is measured. The products of
+  the codes are summed in integers, exactly; scaling them rounds a few times, each by u of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facecli.compact import Compact, quantise
+
+LENGTH = 1.001
+"""No template is longer: unit rows are not, however they were rounded."""
+
+_GROUP = 128
+"""Probes that are scanned for together."""
+_SCORES = 1 << 17
+"""Rough similarities that a thread works on at once: they stay in the cache."""
+_ROWS_BYTES = 8 << 20
+_NUMBERS = 1 << 19
+"""Numbers of each side that are compared in double precision at once."""
+_FEW = 64
+"""Rows a probe that are compared in double precision without looking for better ones in the block first."""
+_ROUNDING = 2.0**-21
+"""Eight times u: roundings of single results, of the limit they are held against and in double precision."""
+_UNDERFLOW = 2.0**-124
+"""What underflow adds to rounding: less than 2^-125 for each of D products."""
+_LOWEST = np.finfo(np.float32).min
+
+
+class Best(NamedTuple):
+    """The owners most similar to a probe, by their best rows: best first, ties by owner, then row."""
+
+    owners: NDArray[np.int64]
+    """[k], all different."""
+    rows: NDArray[np.int64]
+    """[k]"""
+    similarities: NDArray[np.float64]
+    """[k]"""
+
+
+class _Block(NamedTuple):
+    """Rough similarities of the rows from `first` on: those of probe m are `units[m] * scores[:, m]`."""
+
+    first: int
+    scores: NDArray[Any]
+    """[n, M], to be written on."""
+    units: NDArray[np.float64]
+    """[M]"""
+    bounds: NDArray[np.float64]
+    """[M], of the errors of the similarities."""
+
+
+def best_rows(
+    templates: NDArray[np.float32],
+    probes: NDArray[np.float32],
+    top: int,
+    *,
+    owners: NDArray[np.integer[Any]] | None = None,
+    shared: tuple[NDArray[np.integer[Any]], NDArray[np.integer[Any]]] | None = None,
+    exclude: NDArray[np.integer[Any]] | None = None,
+    compact: Compact | None = None,
+    threads: int = 1,
+) -> list[Best]:
+    """Return, for each probe, the `top` owners with the most similar rows; fewer where there are fewer.
+
+    `templates` float32 [N, D] and `probes` float32 [M, D] are finite and no longer than `LENGTH`; `top` >= 1.
+    `owners` [N] says whose a row is: a row of a negative owner is nobody's and is passed over; without `owners`,
+    each row owns itself. `shared` are rows and their owners, [S] each, that count too: a row of several owners
+    appears there once for each, and has a negative one in `owners`. `exclude` [M] names a row for each probe
+    that is passed over, -1 for none. `compact` is a copy of the first rows.
+
+    Holds some 20 MB, and 10 MB more for each of the `threads` that scan the copy, whatever N and M. What
+    the copy does not cover is scanned by as many threads as NumPy takes.
+    """
+    probes = np.ascontiguousarray(probes, np.float32)
+    usable = compact if compact is not None and _has_kernel() else None
+    n_covered = usable.n_rows if usable is not None else 0
+    found: list[Best] = []
+    group = max(1, min(_GROUP, _NUMBERS // top))
+    for at in (slice(start, start + group) for start in range(0, len(probes), group)):
+        excluded = exclude[at] if exclude is not None else np.full(len(probes[at]), -1)
+        leaders = _Leaders(templates, probes[at], top, owners, excluded)
+        if shared is not None:
+            leaders.offer(*shared)
+        if usable is not None:
+            _scan_codes(leaders, probes[at], usable, threads)
+        for block in _float_blocks(templates, probes[at], n_covered):
+            leaders.take(block)
+        found += leaders.best()
+    return found
+
+
+def _has_kernel() -> bool:
+    try:
+        import numkong  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _float_blocks(
+    templates: NDArray[np.float32], probes: NDArray[np.float32], first: int
+) -> Iterator[_Block]:
+    """Scan the rows from `first` on in float32."""
+    n, dim = templates.shape
+    lost = dim * 2.0**-24
+    bounds = _lengths(probes) * LENGTH * (lost / (1 - lost) + _ROUNDING) + dim * _UNDERFLOW
+    units = np.ones(len(probes))
+    step = max(64, min(_SCORES // len(probes), _ROWS_BYTES // (4 * dim)))
+    for start in range(first, n, step):
+        yield _Block(start, np.asarray(templates[start : start + step] @ probes.T), units, bounds)
+
+
+def _scan_codes(leaders: _Leaders, probes: NDArray[np.float32], compact: Compact, threads: int) -> None:
+    """Scan the rows that have codes, each thread its share of the chunks."""
+    n_chunks = len(compact.codes)
+    if threads == 1 or n_chunks < 2:
+        for block in _code_blocks(probes, compact, range(n_chunks)):
+            leaders.take(block)
+        return
+
+    def scan(worker: int) -> None:
+        for block in _code_blocks(probes, compact, range(worker, n_chunks, threads)):
+            leaders.take(block)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(scan, range(threads)))
+
+
+def _code_blocks(probes: NDArray[np.float32], compact: Compact, chunks: range) -> Iterator[_Block]:
+    import numkong
+
+    n_rows, dim = compact.codes.shape[1:]
+    codes, scales, left_out = quantise(probes)
+    units = np.where(scales > 0, scales, 1).astype(np.float64)
+    lengths = _lengths(probes)
+    packed = numkong.dots_pack(codes) if len(probes) > 1 else None
+    step = max(64, _SCORES // len(probes))
+    for chunk in chunks:
+        error = float(compact.errors[chunk].max())
+        bounds = lengths * error + left_out * (LENGTH + error) + dim * _UNDERFLOW
+        bounds += (lengths + left_out) * (LENGTH + error) * _ROUNDING
+        for start in range(0, n_rows, step):
+            rows = compact.codes[chunk, start : start + step]
+            if packed is None:
+                # For one probe this streams through the rows, which the product of matrices does not.
+                products = np.asarray(numkong.cdist(codes, rows, "dot")).reshape(-1, 1)
+            else:
+                products = np.asarray(numkong.dots_packed(rows, packed))
+            row_scales = compact.scales[chunk, start : start + step, None]
+            scores = np.multiply(products, row_scales, dtype=np.float32, casting="unsafe")
+            yield _Block(chunk * n_rows + start, scores, units, bounds)
+
+
+def _lengths(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.norm(rows.astype(np.float64), axis=1))
+
+
+class _Leaders:
+    """The best owners so far of some probes. Threads may take blocks at once."""
+
+    def __init__(
+        self,
+        templates: NDArray[np.float32],
+        probes: NDArray[np.float32],
+        top: int,
+        owners: NDArray[np.integer[Any]] | None,
+        excluded: NDArray[np.integer[Any]],
+    ) -> None:
+        self._templates = templates
+        self._probes = probes.astype(np.float64)
+        self._owner_of = owners
+        self._excluded = excluded
+        self._similarities = np.full((len(probes), top), -np.inf)
+        self._owners = np.zeros((len(probes), top), np.int64)
+        self._rows = np.zeros((len(probes), top), np.int64)
+        self._floor = np.full(len(probes), -np.inf)
+        """[M]: a row of a lower similarity is not among the best. Only replaced, so a thread reads it whole."""
+        self._lock = Lock()
+
+    def best(self) -> list[Best]:
+        counts = (self._similarities > -np.inf).sum(axis=1)
+        return [
+            Best(self._owners[m, :k].copy(), self._rows[m, :k].copy(), self._similarities[m, :k].copy())
+            for m, k in enumerate(counts)
+        ]
+
+    def offer(self, rows: NDArray[np.integer[Any]], owners: NDArray[np.integer[Any]]) -> None:
+        """Compare all of `rows` [S] with all probes."""
+        for m, excluded in enumerate(self._excluded):
+            counts = rows != excluded
+            self._compare(np.full(int(counts.sum()), m), rows[counts], owners[counts])
+
+    def take(self, block: _Block) -> None:
+        """Compare the rows of `block` that may be among the best."""
+        marked = self._promising(block)
+        if not np.count_nonzero(marked):
+            return
+        self._pass_over(block)
+        few = _FEW
+        while True:
+            marked = self._promising(block)
+            if np.count_nonzero(marked) <= few * marked.shape[1]:
+                break
+            # So many only while the floor is low: the best of the block raise it for the others.
+            n = len(block.scores)
+            likely = np.zeros_like(marked)
+            np.put_along_axis(likely, np.argpartition(block.scores, n - few, axis=0)[n - few :], True, axis=0)
+            likely &= marked
+            self._compare_marked(block, likely)
+            block.scores[likely] = -np.inf
+            few *= 4
+        self._compare_marked(block, marked)
+
+    def _promising(self, block: _Block) -> NDArray[np.bool_]:
+        limits = np.maximum((self._floor - block.bounds) / block.units, _LOWEST).astype(np.float32)
+        return np.asarray(block.scores >= limits)
+
+    def _pass_over(self, block: _Block) -> None:
+        first, scores = block.first, block.scores
+        if self._owner_of is not None:
+            scores[self._owner_of[first : first + len(scores)] < 0] = -np.inf
+        at = np.flatnonzero((self._excluded >= first) & (self._excluded < first + len(scores)))
+        scores[self._excluded[at] - first, at] = -np.inf
+
+    def _compare_marked(self, block: _Block, marked: NDArray[np.bool_]) -> None:
+        rows, at = np.nonzero(marked)
+        rows += block.first
+        self._compare(at, rows, self._owner_of[rows] if self._owner_of is not None else rows)
+
+    def _compare(
+        self, at: NDArray[np.int64], rows: NDArray[np.integer[Any]], owners: NDArray[np.integer[Any]]
+    ) -> None:
+        """Compare probes and rows in double precision, pair by pair, and keep the best."""
+        step = max(1, _NUMBERS // self._templates.shape[1])
+        for part in (slice(start, start + step) for start in range(0, len(at), step)):
+            # Summed row by row, so that a pair's similarity does not depend on the other pairs.
+            similarities = (self._templates[rows[part]] * self._probes[at[part]]).sum(axis=1)
+            kept = similarities >= self._floor[at[part]]
+            with self._lock:
+                self._merge(
+                    at[part][kept],
+                    rows[part][kept].astype(np.int64),
+                    owners[part][kept].astype(np.int64),
+                    similarities[kept],
+                )
+
+    def _merge(
+        self,
+        at: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        owners: NDArray[np.int64],
+        similarities: NDArray[np.float64],
+    ) -> None:
+        touched = np.unique(at)
+        known = self._similarities[touched] > -np.inf  # [touched, top]
+        at = np.concatenate([np.nonzero(known)[0], np.searchsorted(touched, at)])
+        rows = np.concatenate([self._rows[touched][known], rows])
+        owners = np.concatenate([self._owners[touched][known], owners])
+        similarities = np.concatenate([self._similarities[touched][known], similarities])
+        order = np.lexsort((rows, owners, -similarities, at))
+        # The first of each owner stays; lexsort keeps the order of equals.
+        by_owner = order[np.lexsort((owners[order], at[order]))]
+        is_first = np.ones(len(order), bool)
+        is_first[1:] = (np.diff(at[by_owner]) != 0) | (np.diff(owners[by_owner]) != 0)
+        stays = np.zeros(len(order), bool)
+        stays[by_owner[is_first]] = True
+        order = order[stays[order]]
+        rank = np.arange(len(order)) - np.searchsorted(at[order], at[order])
+        order, rank = order[rank < known.shape[1]], rank[rank < known.shape[1]]
+        places = touched[at[order]], rank
+        self._similarities[touched] = -np.inf
+        self._similarities[places] = similarities[order]
+        self._owners[places] = owners[order]
+        self._rows[places] = rows[order]
+        self._floor = self._similarities[:, -1].copy()
