@@ -35,10 +35,14 @@ _GROUP = 128
 _SCORES = 1 << 17
 """Rough similarities that a thread works on at once: they stay in the cache."""
 _ROWS_BYTES = 8 << 20
-_NUMBERS = 1 << 19
-"""Numbers of each side that are compared in double precision at once."""
+_NUMBERS = 1 << 16
+"""Numbers of each side that are compared in double precision at once: larger ones leave the cache."""
+_LEADERS = 1 << 19
+"""Best owners that are kept at once, of all probes."""
 _FEW = 64
 """Rows a probe that are compared in double precision without looking for better ones in the block first."""
+_WAITING = 4
+"""Pairs a probe that may wait to be merged."""
 _ROUNDING = 2.0**-21
 """Eight times u: roundings of single results, of the limit they are held against and in double precision."""
 _UNDERFLOW = 2.0**-124
@@ -95,7 +99,7 @@ def best_rows(
     usable = compact if compact is not None and _has_kernel() else None
     n_covered = usable.n_rows if usable is not None else 0
     found: list[Best] = []
-    group = max(1, min(_GROUP, _NUMBERS // top))
+    group = max(1, min(_GROUP, _LEADERS // top))
     for at in (slice(start, start + group) for start in range(0, len(probes), group)):
         excluded = exclude[at] if exclude is not None else np.full(len(probes[at]), -1)
         leaders = _Leaders(templates, probes[at], top, owners, excluded)
@@ -195,9 +199,13 @@ class _Leaders:
         self._rows = np.zeros((len(probes), top), np.int64)
         self._floor = np.full(len(probes), -np.inf)
         """[M]: a row of a lower similarity is not among the best. Only replaced, so a thread reads it whole."""
+        self._n_waiting = 0
+        self._waiting: list[tuple[NDArray[Any], ...]] = []
+        """Pairs that are to be merged, which costs about the same for one and for hundreds."""
         self._lock = Lock()
 
     def best(self) -> list[Best]:
+        self._settle()
         counts = (self._similarities > -np.inf).sum(axis=1)
         return [
             Best(self._owners[m, :k].copy(), self._rows[m, :k].copy(), self._similarities[m, :k].copy())
@@ -209,6 +217,7 @@ class _Leaders:
         for m, excluded in enumerate(self._excluded):
             counts = rows != excluded
             self._compare(np.full(int(counts.sum()), m), rows[counts], owners[counts])
+        self._settle()
 
     def take(self, block: _Block) -> None:
         """Compare the rows of `block` that may be among the best."""
@@ -227,6 +236,7 @@ class _Leaders:
             np.put_along_axis(likely, np.argpartition(block.scores, n - few, axis=0)[n - few :], True, axis=0)
             likely &= marked
             self._compare_marked(block, likely)
+            self._settle()
             block.scores[likely] = -np.inf
             few *= 4
         self._compare_marked(block, marked)
@@ -243,7 +253,8 @@ class _Leaders:
         scores[self._excluded[at] - first, at] = -np.inf
 
     def _compare_marked(self, block: _Block, marked: NDArray[np.bool_]) -> None:
-        rows, at = np.nonzero(marked)
+        # Ten times as fast as `nonzero` of two dimensions.
+        rows, at = np.divmod(np.flatnonzero(marked), marked.shape[1])
         rows += block.first
         self._compare(at, rows, self._owner_of[rows] if self._owner_of is not None else rows)
 
@@ -256,19 +267,26 @@ class _Leaders:
             # Summed row by row, so that a pair's similarity does not depend on the other pairs.
             similarities = (self._templates[rows[part]] * self._probes[at[part]]).sum(axis=1)
             kept = similarities >= self._floor[at[part]]
-            with self._lock:
-                self._merge(
-                    at[part][kept],
-                    rows[part][kept].astype(np.int64),
-                    owners[part][kept].astype(np.int64),
-                    similarities[kept],
-                )
+            if kept.any():
+                pairs = at[part][kept], rows[part][kept], owners[part][kept], similarities[kept]
+                with self._lock:
+                    self._waiting.append(pairs)
+                    self._n_waiting += len(pairs[0])
+        if self._n_waiting > _WAITING * len(self._probes):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Merge what waits, and raise the floor."""
+        with self._lock:
+            if self._waiting:
+                self._merge(*map(np.concatenate, zip(*self._waiting, strict=True)))
+                self._waiting, self._n_waiting = [], 0
 
     def _merge(
         self,
         at: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        owners: NDArray[np.int64],
+        rows: NDArray[np.integer[Any]],
+        owners: NDArray[np.integer[Any]],
         similarities: NDArray[np.float64],
     ) -> None:
         touched = np.unique(at)
