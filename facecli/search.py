@@ -42,7 +42,7 @@ _LEADERS = 1 << 19
 _FEW = 64
 """Rows a probe that are compared in double precision without looking for better ones in the block first."""
 _WAITING = 4
-"""Pairs a probe that may wait to be merged."""
+"""Rows a probe that wait to be compared: merging costs about the same for one and for hundreds."""
 _ROUNDING = 2.0**-21
 """Eight times u: roundings of single results, of the limit they are held against and in double precision."""
 _UNDERFLOW = 2.0**-124
@@ -190,7 +190,8 @@ class _Leaders:
         owners: NDArray[np.integer[Any]] | None,
         excluded: NDArray[np.integer[Any]],
     ) -> None:
-        self._templates = templates
+        # A view without the costs of `memmap`.
+        self._templates = np.asarray(templates)
         self._probes = probes.astype(np.float64)
         self._owner_of = owners
         self._excluded = excluded
@@ -199,9 +200,9 @@ class _Leaders:
         self._rows = np.zeros((len(probes), top), np.int64)
         self._floor = np.full(len(probes), -np.inf)
         """[M]: a row of a lower similarity is not among the best. Only replaced, so a thread reads it whole."""
-        self._n_waiting = 0
-        self._waiting: list[tuple[NDArray[Any], ...]] = []
-        """Pairs that are to be merged, which costs about the same for one and for hundreds."""
+        self._noted: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        """Probes and rows that are still to be compared."""
+        self._n_noted = 0
         self._lock = Lock()
 
     def best(self) -> list[Best]:
@@ -214,73 +215,61 @@ class _Leaders:
 
     def offer(self, rows: NDArray[np.integer[Any]], owners: NDArray[np.integer[Any]]) -> None:
         """Compare all of `rows` [S] with all probes."""
-        for m, excluded in enumerate(self._excluded):
-            counts = rows != excluded
-            self._compare(np.full(int(counts.sum()), m), rows[counts], owners[counts])
-        self._settle()
+        for m in range(len(self._probes)):
+            self._compare(np.full(len(rows), m), rows, owners)
 
     def take(self, block: _Block) -> None:
-        """Compare the rows of `block` that may be among the best."""
-        marked = self._promising(block)
-        if not np.count_nonzero(marked):
-            return
-        self._pass_over(block)
+        """Note the rows of `block` that may be among the best, and compare them when there are enough."""
         few = _FEW
         while True:
-            marked = self._promising(block)
-            if np.count_nonzero(marked) <= few * marked.shape[1]:
+            limits = np.maximum((self._floor - block.bounds) / block.units, _LOWEST).astype(np.float32)
+            marked = block.scores >= limits
+            count = np.count_nonzero(marked)
+            if count <= few * len(limits):
                 break
             # So many only while the floor is low: the best of the block raise it for the others.
             n = len(block.scores)
             likely = np.zeros_like(marked)
             np.put_along_axis(likely, np.argpartition(block.scores, n - few, axis=0)[n - few :], True, axis=0)
             likely &= marked
-            self._compare_marked(block, likely)
+            self._note(block.first, likely)
             self._settle()
             block.scores[likely] = -np.inf
             few *= 4
-        self._compare_marked(block, marked)
+        if count:
+            self._note(block.first, marked)
+            if self._n_noted > max(_WAITING * len(limits), _FEW):
+                self._settle()
 
-    def _promising(self, block: _Block) -> NDArray[np.bool_]:
-        limits = np.maximum((self._floor - block.bounds) / block.units, _LOWEST).astype(np.float32)
-        return np.asarray(block.scores >= limits)
-
-    def _pass_over(self, block: _Block) -> None:
-        first, scores = block.first, block.scores
-        if self._owner_of is not None:
-            scores[self._owner_of[first : first + len(scores)] < 0] = -np.inf
-        at = np.flatnonzero((self._excluded >= first) & (self._excluded < first + len(scores)))
-        scores[self._excluded[at] - first, at] = -np.inf
-
-    def _compare_marked(self, block: _Block, marked: NDArray[np.bool_]) -> None:
+    def _note(self, first: int, marked: NDArray[np.bool_]) -> None:
         # Ten times as fast as `nonzero` of two dimensions.
         rows, at = np.divmod(np.flatnonzero(marked), marked.shape[1])
-        rows += block.first
-        self._compare(at, rows, self._owner_of[rows] if self._owner_of is not None else rows)
+        with self._lock:
+            self._noted.append((at, rows + first))
+            self._n_noted += len(at)
+
+    def _settle(self) -> None:
+        """Compare what was noted."""
+        with self._lock:
+            noted, self._noted, self._n_noted = self._noted, [], 0
+        if noted:
+            at, rows = map(np.concatenate, zip(*noted, strict=True))
+            owners = self._owner_of[rows] if self._owner_of is not None else rows
+            self._compare(at[owners >= 0], rows[owners >= 0], owners[owners >= 0])
 
     def _compare(
         self, at: NDArray[np.int64], rows: NDArray[np.integer[Any]], owners: NDArray[np.integer[Any]]
     ) -> None:
-        """Compare probes and rows in double precision, pair by pair, and keep the best."""
+        """Compare probes and rows in double precision, pair by pair; keep the best and raise the floor."""
+        similarities = np.empty(len(at))
         step = max(1, _NUMBERS // self._templates.shape[1])
         for part in (slice(start, start + step) for start in range(0, len(at), step)):
             # Summed row by row, so that a pair's similarity does not depend on the other pairs.
-            similarities = (self._templates[rows[part]] * self._probes[at[part]]).sum(axis=1)
-            kept = similarities >= self._floor[at[part]]
-            if kept.any():
-                pairs = at[part][kept], rows[part][kept], owners[part][kept], similarities[kept]
-                with self._lock:
-                    self._waiting.append(pairs)
-                    self._n_waiting += len(pairs[0])
-        if self._n_waiting > _WAITING * len(self._probes):
-            self._settle()
-
-    def _settle(self) -> None:
-        """Merge what waits, and raise the floor."""
+            similarities[part] = (self._templates[rows[part]] * self._probes[at[part]]).sum(axis=1)
         with self._lock:
-            if self._waiting:
-                self._merge(*map(np.concatenate, zip(*self._waiting, strict=True)))
-                self._waiting, self._n_waiting = [], 0
+            kept = (similarities >= self._floor[at]) & (rows != self._excluded[at])
+            if kept.any():
+                self._merge(at[kept], rows[kept], owners[kept], similarities[kept])
 
     def _merge(
         self,
