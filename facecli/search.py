@@ -34,7 +34,8 @@ _GROUP = 128
 """Probes that are scanned for together."""
 _SCORES = 1 << 17
 """Rough similarities that a thread works on at once: they stay in the cache."""
-_ROWS_BYTES = 8 << 20
+_BLAS_SCORES, _BLAS_BYTES = 1 << 19, 16 << 20
+"""The same in float32, and the bytes of the rows: the threads of BLAS wait for each other in every block."""
 _NUMBERS = 1 << 16
 """Numbers of each side that are compared in double precision at once: larger ones leave the cache."""
 _LEADERS = 1 << 19
@@ -96,6 +97,7 @@ def best_rows(
     the copy does not cover is scanned by as many threads as NumPy takes.
     """
     probes = np.ascontiguousarray(probes, np.float32)
+    templates = np.asarray(templates)  # a view without the costs of `memmap`
     usable = compact if compact is not None and _has_kernel() else None
     n_covered = usable.n_rows if usable is not None else 0
     found: list[Best] = []
@@ -129,9 +131,15 @@ def _float_blocks(
     lost = dim * 2.0**-24
     bounds = _lengths(probes) * LENGTH * (lost / (1 - lost) + _ROUNDING) + dim * _UNDERFLOW
     units = np.ones(len(probes))
-    step = max(64, min(_SCORES // len(probes), _ROWS_BYTES // (4 * dim)))
+    step = max(64, min(_BLAS_SCORES // len(probes), _BLAS_BYTES // (4 * dim)))
     for start in range(first, n, step):
-        yield _Block(start, np.asarray(templates[start : start + step] @ probes.T), units, bounds)
+        rows = templates[start : start + step]
+        if len(probes) == 1:
+            # Near the speed of memory on one thread, twice as fast as BLAS, and ten times where cores are busy.
+            scores = np.einsum("nd,d->n", rows, probes[0])[:, None]
+        else:
+            scores = rows @ probes.T
+        yield _Block(start, scores, units, bounds)
 
 
 def _scan_codes(leaders: _Leaders, probes: NDArray[np.float32], compact: Compact, threads: int) -> None:
@@ -190,8 +198,7 @@ class _Leaders:
         owners: NDArray[np.integer[Any]] | None,
         excluded: NDArray[np.integer[Any]],
     ) -> None:
-        # A view without the costs of `memmap`.
-        self._templates = np.asarray(templates)
+        self._templates = templates
         self._probes = probes.astype(np.float64)
         self._owner_of = owners
         self._excluded = excluded

@@ -98,7 +98,11 @@ def cases(draw):
 @given(cases(), st.sampled_from([None, 16, 70]), st.sampled_from([1, 2]), st.booleans())
 def test_finds_what_a_scan_in_double_precision_finds(case, n_chunk, threads, small):
     templates, probes, top, owners, shared, exclude = case
-    limits = {"_FEW": 1, "_SCORES": 1, "_WAITING": 0, "_GROUP": 4, "_NUMBERS": 64} if small else {"_FEW": 64}
+    limits = (
+        {"_FEW": 1, "_SCORES": 1, "_BLAS_SCORES": 1, "_WAITING": 0, "_GROUP": 4, "_NUMBERS": 64}
+        if small
+        else {"_FEW": 64}
+    )
     with patch.multiple(search, **limits):
         found = best_rows(
             templates,
