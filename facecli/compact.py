@@ -1,9 +1,9 @@
 """A compact copy of a matrix of templates: a byte a number, to be scanned in a fourth of the time.
 
-It is derived from the matrix and lies beside it, in an .npy file of its own. It may be deleted at any time, and
-it may cover fewer rows than the matrix. Like the matrix it only grows (see `matrix`), here by chunks: an int8 row
-of the file is `chunk_rows(D)` templates, as 64 bytes that name the matrix, their scales and errors (float32), and
-their codes.
+It is derived from the matrix and lies beside it, in a file of its own. It may be deleted at any time, and it may
+cover fewer rows than the matrix. The file is a matrix itself and grows as one (see `matrix`), by chunks: each of
+its rows is `chunk_rows(D)` templates, as 64 bytes that name their matrix, their scales and errors (float32) and
+their codes (int8). NumPy reads it as float32 [C, W]; `.view("i1")` shows the codes.
 
 A template t is kept as t ~ scale * codes, with codes = rint(t / scale), |codes| <= 127 and scale = max |t| / 127;
 its error is the measured length of the difference, rounded up, so that |p.t - p.(scale * codes)| <= |p| * error
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facecli.matrix import append_rows, count_rows, is_matrix, map_rows, write_empty
+from facecli.matrix import append_rows, is_matrix, map_rows, write_empty
 
 COMPACT = "compact.npy"
 WORTH_BYTES = 64 << 20
@@ -26,11 +26,10 @@ WORTH_BYTES = 64 << 20
 CHUNK_BYTES = 8 << 20
 """Codes in a chunk: large against what a call costs, small against the matrix, whose last rows have no chunk yet."""
 
-_INT8 = "|i1"
 _NAME_BYTES = 64
 """A multiple of 64, so that all parts of a chunk are aligned to lines of the cache."""
 _APPEND_BYTES = 64 << 20
-_BLOCK_ROWS = 1024
+_BLOCK_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,10 @@ class Compact:
         `identity` names the matrix by up to 64 bytes that change whenever a row of it does. A copy of a matrix of
         another name or `dim` does not fit.
         """
-        raw = map_rows(path, count_rows(path, _width(dim), _INT8), _width(dim), _INT8)
+        try:
+            raw = map_rows(path, _width(dim)).view(np.int8)
+        except FileNotFoundError:
+            raw = np.empty((0, 4 * _width(dim)), np.int8)
         if (raw[:, :_NAME_BYTES] != _named(identity)).any():
             raw = raw[:0]
         return cls._of_chunks(raw, dim)
@@ -66,6 +68,11 @@ class Compact:
         """Return the copy of `templates`, float32 [N, D], in memory. Rows that fill no chunk are not covered."""
         dim = templates.shape[1]
         return cls._of_chunks(_chunks(templates, 0, len(templates) // chunk_rows(dim), b""), dim)
+
+    def below(self, n: int) -> Compact:
+        """Return those of the chunks that lie within the first `n` rows."""
+        whole = n // self.codes.shape[1]
+        return Compact(self.codes[:whole], self.scales[:whole], self.errors[:whole])
 
     @classmethod
     def _of_chunks(cls, raw: NDArray[np.int8], dim: int) -> Compact:
@@ -105,18 +112,25 @@ def worth_it(n: int, dim: int) -> bool:
 def extend(path: Path, templates: NDArray[np.float32], identity: bytes) -> None:
     """Make the copy at `path` cover all chunks that `templates`, float32 [N, D], fill; make it if need be.
 
-    `identity` is as for `Compact.open`: a copy that does not fit is replaced. The rows must be there to stay. One
-    process at a time; readers may go on. Raises `OSError`; what was done before stays whole.
+    `identity` is as for `Compact.open`: a copy that does not fit is replaced. The rows must be there to stay, see
+    `forget_from`. One process at a time; readers may go on. Raises `OSError`; what was done before stays whole.
     """
     n, dim = templates.shape
     width = _width(dim)
     there = len(Compact.open(path, dim, identity).codes)
-    if there == 0 and (not is_matrix(path, width, _INT8) or count_rows(path, width, _INT8)):
-        write_empty(path, width, _INT8)
     whole = n // chunk_rows(dim)
-    step = max(1, _APPEND_BYTES // width)
+    if there < whole and there == 0:
+        write_empty(path, width)
+    step = max(1, _APPEND_BYTES // (4 * width))
     for first in range(there, whole, step):
-        append_rows(path, first, _chunks(templates, first, min(first + step, whole), identity), _INT8)
+        chunks = _chunks(templates, first, min(first + step, whole), identity)
+        append_rows(path, first, chunks.view("<f4"))
+
+
+def forget_from(path: Path, first: int, dim: int) -> None:
+    """Delete the copy at `path` if it covers rows from `first` on, before these are written over. Raises `OSError`."""
+    if is_matrix(path, _width(dim)) and len(map_rows(path, _width(dim))) * chunk_rows(dim) > first:
+        path.unlink()
 
 
 def quantise(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.float32]]:
@@ -143,7 +157,7 @@ def _chunks(templates: NDArray[np.float32], first: int, last: int, identity: byt
     """Return the chunks `first` to `last` (without) as rows of the file."""
     dim = templates.shape[1]
     rows = chunk_rows(dim)
-    raw = np.empty((last - first, _width(dim)), np.int8)
+    raw = np.empty((last - first, 4 * _width(dim)), np.int8)
     raw[:, :_NAME_BYTES] = _named(identity)
     made = Compact._of_chunks(raw, dim)
     for chunk in range(first, last):
@@ -157,8 +171,8 @@ def _chunks(templates: NDArray[np.float32], first: int, last: int, identity: byt
 
 
 def _width(dim: int) -> int:
-    """Return the bytes of a chunk."""
-    return _NAME_BYTES + chunk_rows(dim) * (8 + dim)
+    """Return how many words of 4 bytes a chunk takes."""
+    return (_NAME_BYTES + chunk_rows(dim) * (8 + dim)) // 4
 
 
 def _named(identity: bytes) -> NDArray[np.int8]:

@@ -98,7 +98,7 @@ def best_rows(
     """
     probes = np.ascontiguousarray(probes, np.float32)
     templates = np.asarray(templates)  # a view without the costs of `memmap`
-    usable = compact if compact is not None and _has_kernel() else None
+    usable = compact.below(len(templates)) if compact is not None and _has_kernel() else None
     n_covered = usable.n_rows if usable is not None else 0
     found: list[Best] = []
     group = max(1, min(_GROUP, _LEADERS // top))

@@ -254,7 +254,7 @@ class TestFile:
         whole = Compact.of(templates)
         for a, b in ((whole.codes, after.codes), (whole.scales, after.scales), (whole.errors, after.errors)):
             np.testing.assert_array_equal(a, b)
-        assert np.load(path, mmap_mode="r").shape == (5, 64 + 64 * (8 + 8))
+        assert np.load(path, mmap_mode="r").shape == (5, (64 + 64 * (8 + 8)) // 4)
         assert same(
             best_rows(templates, templates[7:8], 9, compact=after)[0],
             best_rows(templates, templates[7:8], 9)[0],
@@ -299,6 +299,23 @@ class TestFile:
         path.write_bytes(counted + path.read_bytes()[HEADER_BYTES:-100])
         extend(path, templates, b"a")
         assert Compact.open(path, 8, b"a").agrees(templates)
+
+    def test_rows_that_change_are_forgotten_first(self, tmp_path, templates):
+        path = tmp_path / "compact.npy"
+        compact.forget_from(path, 0, 8)
+        extend(path, templates, b"a")
+        compact.forget_from(path, 320, 8)
+        assert Compact.open(path, 8, b"a").n_rows == 320
+        compact.forget_from(path, 319, 8)
+        assert not path.exists()
+
+    def test_a_copy_of_more_rows_than_there_are_is_cut(self, tmp_path, templates):
+        path = tmp_path / "compact.npy"
+        extend(path, templates, b"a")
+        copy = Compact.open(path, 8, b"a")
+        for n in (0, 63, 100, 320):
+            found = best_rows(templates[:n], templates[300:301], 5, compact=copy)
+            assert same(found[0], best_rows(templates[:n], templates[300:301], 5)[0])
 
     def test_a_long_name_is_refused(self, tmp_path, templates):
         with pytest.raises(ValueError, match="64 bytes"):
