@@ -50,14 +50,14 @@ class Compact:
 
     @classmethod
     def open(cls, path: Path, dim: int, identity: bytes) -> Compact:
-        """Return the copy at `path`, mapped from the file; one of no rows if there is none that fits.
+        """Return the copy at `path`, mapped from the file; one of no rows if none is there that fits and can be read.
 
         `identity` names the matrix by up to 64 bytes that change whenever a row of it does. A copy of a matrix of
         another name or `dim` does not fit.
         """
         try:
             raw = map_rows(path, _width(dim)).view(np.int8)
-        except FileNotFoundError:
+        except OSError:
             raw = np.empty((0, 4 * _width(dim)), np.int8)
         if (raw[:, :_NAME_BYTES] != _named(identity)).any():
             raw = raw[:0]

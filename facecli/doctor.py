@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from facecli import __version__, images
 from facecli.calibration_file import find_calibration, installed_path
+from facecli.cores import cores
 from facecli.embedder import Embedder
 from facecli.engine import Array, Notify
 from facecli.errors import FaceError
@@ -24,6 +25,7 @@ PACKAGES = (
     "numpy",
     "pillow",
     "onnxruntime",
+    "numkong",
     "onnx",
     "torch",
     "torchvision",
@@ -64,8 +66,7 @@ def examine(
         yield _package(package, "failed", "pip install --force-reinstall facecli")
     for package, use in OPTIONAL.items():
         yield _package(package, "missing", use)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Check("processor", "info", f"{cores} cores, ONNX Runtime on each")
+    yield Check("processor", "info", f"{cores()} cores, ONNX Runtime on each")
     yield _folder("cache folder", cache_dir)
     yield _folder("user folder", user_dir)
     for name in [*BUILT_IN, *models]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from facecli import align, engine, images
 from facecli.choice import Choice
 from facecli.config import BATCH_SIZE, Detection
+from facecli.cores import cores
 from facecli.detect import Detector, Face
 from facecli.engine import Array, Notify
 from facecli.errors import FaceError, NoFace, UsageError
@@ -113,7 +113,7 @@ class Embedder:
         self.spec: ModelSpec = resolve(model)
         self.choice = Choice(faces, face)
         self.aligned = aligned
-        self.workers = workers if workers is not None else _cores()
+        self.workers = workers if workers is not None else cores()
         self._search = replace(Detection(), min_face_px=min_face_px)
         network = load_network(
             self.spec, cache_dir=cache_dir, weights=weights, notify=notify, progress=progress
@@ -317,10 +317,3 @@ def _tasks(photos: Iterable[Photo], workers: int) -> Iterator[list[Photo]]:
 
 def _whole_face(image: images.Image) -> Face:
     return Face((0.0, 0.0, float(image.width), float(image.height)), (), 1.0)
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

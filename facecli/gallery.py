@@ -24,7 +24,7 @@ from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile
 from facecli.layout import check_folder, check_photos
 from facecli.moment import Moment
 from facecli.places import Places, places
-from facecli.scan import Best
+from facecli.search import Best
 from facecli.store import Enrolled, Store
 from facecli.survey import Failure, Survey, relative, survey
 

@@ -16,7 +16,9 @@ from facecli.gallery import Gallery
 from facecli.intervals import Interval
 from facecli.records import FailedProbe, Probe
 from facecli.rule import Rule, rule_for_fpir
-from facecli.scan import SEARCH_BYTES
+
+SEARCH_BYTES = 128 << 20
+"""Memory for the similarities that are held at once."""
 
 COLUMNS = [
     "probe",

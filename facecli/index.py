@@ -52,7 +52,7 @@ def create(folder: Path, dim: int) -> None:
         aside = fresh(folder / f"{INDEX}.part")
         with closing(sqlite3.connect(aside, isolation_level=None)) as connection:
             connection.executescript(_SCHEMA)
-            facts = [("dim", dim), ("complete", 0), ("generation", 0)]
+            facts = [("dim", dim), ("complete", 0), ("generation", 0), ("matrix", os.urandom(16))]
             connection.executemany("INSERT INTO facts (key, value) VALUES (?, ?)", facts)
             connection.execute("COMMIT")
         # SQLite would play back what is left of an earlier index of this name.

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli import owners as codes
+from facecli.cores import cores
 from facecli.reader import Reader, Snapshot
-from facecli.scan import Best, best_rows, similarities
+from facecli.search import Best, best_rows, similarities
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,14 @@ class Moment:
     def search(self, probes: NDArray[np.float32], top: int, exclude: NDArray[np.int64] | None) -> list[Best]:
         """Return the `top` subjects for each of `probes`, by number."""
         return best_rows(
-            self.now.templates, probes, top, owners=self.owners, shared=self.shared, exclude=exclude
+            self.now.templates,
+            probes,
+            top,
+            owners=self.owners,
+            shared=self.shared,
+            exclude=exclude,
+            compact=self.now.compact,
+            threads=cores(),
         )
 
     def rows_of(self, subject: int) -> NDArray[np.int64]:

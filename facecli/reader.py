@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli import owners
+from facecli.compact import COMPACT, Compact
 from facecli.errors import DatabaseError, EmbedderMismatch
 from facecli.index import INDEX, VERSION, Damaged, explained, opened
 from facecli.matrix import map_rows
@@ -35,6 +36,8 @@ class Snapshot:
     """False while an enrolment is going on, or after one that was cut off."""
     templates: NDArray[np.float32]
     """[N, D], mapped from the file."""
+    compact: Compact
+    """Of the first of them, or of none."""
     owners: NDArray[np.int32]
     """[N]: the id of the subject in each row, or one of the special values of `owners`."""
     shared: list[tuple[int, int]]
@@ -146,6 +149,7 @@ class Reader:
             n_rows = self._next_row()
             # Before the index may change: a compaction replaces the file only after it has changed.
             templates = self._matrix()[:n_rows]
+            compact = self._compact()
         if len(templates) < len(owned):
             raise DatabaseError(
                 f"{MATRIX} holds {len(templates)} of the {len(owned)} templates that its index counts",
@@ -155,7 +159,7 @@ class Reader:
         by_row = np.full(len(templates), owners.NOBODY, np.int32)
         by_row[: len(owned)] = owned
         counts = int(n_samples), int(n_subjects), int(n_several)
-        return Snapshot(generation, complete, templates, by_row, shared, subjects, *counts)
+        return Snapshot(generation, complete, templates, compact, by_row, shared, subjects, *counts)
 
     def subject_id(self, name: bytes) -> int | None:
         """Return the id of a subject; None for one that is not there."""
@@ -218,6 +222,14 @@ class Reader:
                 return map_rows(self.folder / MATRIX, self.dim)
             except FileNotFoundError:
                 return np.empty((0, self.dim), np.float32)
+
+    def _compact(self) -> Compact:
+        with explained(self.folder):
+            return Compact.open(self.folder / COMPACT, self.dim, self._identity())
+
+    def _identity(self) -> bytes:
+        """Return what names the matrix in its compact copy."""
+        return b"".join(self._facts("matrix"))
 
     def _next_row(self) -> int:
         return self._rows("SELECT COALESCE(MAX(row) + 1, 0) FROM contents")[0][0]

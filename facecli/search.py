@@ -18,7 +18,6 @@ The bounds, for a probe p and a row t of D numbers, both no longer than `LENGTH`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -134,11 +133,10 @@ def _float_blocks(
     step = max(64, min(_BLAS_SCORES // len(probes), _BLAS_BYTES // (4 * dim)))
     for start in range(first, n, step):
         rows = templates[start : start + step]
-        if len(probes) == 1:
-            # Near the speed of memory on one thread, twice as fast as BLAS, and ten times where cores are busy.
-            scores = np.einsum("nd,d->n", rows, probes[0])[:, None]
-        else:
-            scores = rows @ probes.T
+        # For one probe NumPy's own sum runs at the speed of memory: on one thread twice as fast as BLAS, and ten
+        # times where the cores are busy.
+        one = len(probes) == 1
+        scores = np.einsum("nd,d->n", rows, probes[0])[:, None] if one else rows @ probes.T
         yield _Block(start, scores, units, bounds)
 
 
@@ -149,6 +147,8 @@ def _scan_codes(leaders: _Leaders, probes: NDArray[np.float32], compact: Compact
         for block in _code_blocks(probes, compact, range(n_chunks)):
             leaders.take(block)
         return
+
+    from concurrent.futures import ThreadPoolExecutor
 
     def scan(worker: int) -> None:
         for block in _code_blocks(probes, compact, range(worker, n_chunks, threads)):
@@ -185,6 +185,27 @@ def _code_blocks(probes: NDArray[np.float32], compact: Compact, chunks: range) -
 
 def _lengths(rows: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(rows.astype(np.float64), axis=1))
+
+
+def similarities(
+    templates: NDArray[np.float32], rows: NDArray[np.integer[Any]], probe: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Compare `rows` [n] of the templates with a probe [D] in double precision, as `best_rows` does: [n]."""
+    return _compared(templates, rows, probe[None].astype(np.float64), np.zeros(len(rows), np.int64))
+
+
+def _compared(
+    templates: NDArray[np.float32],
+    rows: NDArray[np.integer[Any]],
+    probes: NDArray[np.float64],
+    at: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Compare row `rows[k]` with probe `at[k]`, each pair summed alone so the others do not change its rounding."""
+    found = np.empty(len(rows))
+    step = max(1, _NUMBERS // templates.shape[1])
+    for part in (slice(start, start + step) for start in range(0, len(rows), step)):
+        found[part] = (templates[rows[part]] * probes[at[part]]).sum(axis=1)
+    return found
 
 
 class _Leaders:
@@ -268,11 +289,7 @@ class _Leaders:
         self, at: NDArray[np.int64], rows: NDArray[np.integer[Any]], owners: NDArray[np.integer[Any]]
     ) -> None:
         """Compare probes and rows in double precision, pair by pair; keep the best and raise the floor."""
-        similarities = np.empty(len(at))
-        step = max(1, _NUMBERS // self._templates.shape[1])
-        for part in (slice(start, start + step) for start in range(0, len(at), step)):
-            # Summed row by row, so that a pair's similarity does not depend on the other pairs.
-            similarities[part] = (self._templates[rows[part]] * self._probes[at[part]]).sum(axis=1)
+        similarities = _compared(self._templates, rows, self._probes, at)
         with self._lock:
             kept = (similarities >= self._floor[at]) & (rows != self._excluded[at])
             if kept.any():

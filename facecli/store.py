@@ -1,6 +1,6 @@
 """The templates of one database under one embedder, on disk: a matrix that only grows and an index over it.
 
-A store is a folder with three files:
+A store is a folder with these files:
 
 - `templates.npy`: float32 [N, D], one unit row for each different photo that was ever enrolled. Bare
   `np.load(path, mmap_mode="r")` reads it at any moment, while a writer works too.
@@ -8,6 +8,8 @@ A store is a folder with three files:
   it), and what came of each content (`contents`, by the SHA-256 of its bytes): a row of the matrix, or the
   reason why there is none. The index is the truth. What it derives from these is up to `census`: counts of
   samples and the state of a folder of photos (`subjects`), and who is in each row (`owners`).
+- `compact.npy`, of a large matrix: a copy in fewer bytes, made from it by each commit; see `compact`. It may
+  be deleted at any time, and is before a row that it covers changes.
 - `lock`: held by the one writer. Readers take no lock of ours and wait for no enrolment.
 
 A commit appends rows, syncs, counts them in the header, syncs, and only then lets SQLite make the index refer
@@ -23,6 +25,7 @@ is still there, and the next writer finishes the rename.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -33,6 +36,7 @@ from typing import NamedTuple
 import numpy as np
 
 from facecli import census, contents
+from facecli.compact import COMPACT, extend, forget_from, worth_it
 from facecli.embedder import Enrolled
 from facecli.engine import Notify
 from facecli.errors import FaceError
@@ -100,6 +104,7 @@ class Store(Reader):
             if rows.shape[1] != self.dim:
                 raise ValueError(f"templates have {rows.shape[1]} numbers, the store holds {self.dim}")
             with explained(self.folder):
+                forget_from(self.folder / COMPACT, first, self.dim)
                 append_rows(self.folder / MATRIX, first, rows)
             self._n_valid = first + len(rows)
         row_of = {digest: first + at for at, digest in enumerate(enrolled)}
@@ -136,6 +141,7 @@ class Store(Reader):
             if complete:
                 census.seal(self._db)
             self._put_fact("complete", int(complete))
+        self._extend_compact()
 
     def copy_to(self, folder: Path) -> None:
         """Copy the store to a folder without one, where it appears whole or not at all."""
@@ -150,6 +156,13 @@ class Store(Reader):
                     shutil.copyfile(self.folder / name, folder / f"{name}.part")
                     os.replace(folder / f"{name}.part", folder / name)
             os.replace(aside, folder / INDEX)
+
+    def _extend_compact(self) -> None:
+        n = self._next_row()
+        if worth_it(n, self.dim):
+            # Searches do without it, so a full disk is no reason to fail.
+            with contextlib.suppress(OSError):
+                extend(self.folder / COMPACT, self._matrix()[:n], self._identity())
 
     def _repair(self) -> None:
         """Finish what a writer that died had begun, and forget what the matrix has lost."""

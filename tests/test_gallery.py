@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from standin import DIM, StandIn, gallery_of, half_commit, template
 
-from facecli import enrolment, errors, files, gallery, scan, survey
+from facecli import compact, enrolment, errors, files, gallery, search, survey
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError
 from facecli.gallery import Gallery, refresh
 from facecli.store import Photo, Store
@@ -971,13 +971,18 @@ def assert_as_naive(found, probes, top):
     ("n_subjects", "per_subject", "top"),
     [(1, 1, 5), (7, 3, 3), (40, 4, 1), (30, 1, 30), (600, 2, 9), (4, 300, 3)],
 )
-@pytest.mark.parametrize("block_bytes", [1, 1 << 20])
-def test_search_equals_a_naive_loop(monkeypatch, tmp_path, n_subjects, per_subject, top, block_bytes):
-    monkeypatch.setattr(scan, "SEARCH_BYTES", block_bytes)
+@pytest.mark.parametrize("with_copy", [False, True])
+def test_search_equals_a_naive_loop(monkeypatch, tmp_path, n_subjects, per_subject, top, with_copy):
+    for limit in ("_SCORES", "_BLAS_SCORES", "_FEW", "_GROUP"):
+        monkeypatch.setattr(search, limit, 2)
+    monkeypatch.setattr(compact, "CHUNK_BYTES", 512)
+    monkeypatch.setattr(compact, "WORTH_BYTES", 0 if with_copy else 1 << 30)
     rng = np.random.default_rng(n_subjects)
     found = drawn(tmp_path, rng, n_subjects, per_subject)
     probes = rng.standard_normal((9, 8)).astype(np.float32)
     probes /= np.linalg.norm(probes, axis=1, keepdims=True)
+    covered = n_subjects * per_subject // 64 * 64 if with_copy else 0
+    assert found._moment.now.compact.n_rows == covered
     assert_as_naive(found, probes, top)
 
 

@@ -94,7 +94,7 @@ def cases(draw):
     return templates, probes, draw(st.sampled_from([1, 2, 10, n + 1])), owners, shared, exclude
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(cases(), st.sampled_from([None, 16, 70]), st.sampled_from([1, 2]), st.booleans())
 def test_finds_what_a_scan_in_double_precision_finds(case, n_chunk, threads, small):
     templates, probes, top, owners, shared, exclude = case

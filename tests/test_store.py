@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from standin import DIM, half_commit, template
 
-from facecli import census, contents, matrix, owners
+from facecli import census, compact, contents, matrix, owners
+from facecli.compact import COMPACT
 from facecli.errors import DatabaseError, NoFace
 from facecli.fingerprint import NO_PHOTOS, fingerprint
 from facecli.index import INDEX, Damaged, locked
@@ -474,3 +475,67 @@ def test_a_compaction_that_was_cut_off_is_finished(tmp_path, renamed):
     assert not (tmp_path / "swap.npy").exists()
     assert before.templates[3].tobytes() == template(b"3").tobytes()
     np.testing.assert_array_equal(np.load(tmp_path / MATRIX), now.templates)
+
+
+# The compact copy
+
+
+@pytest.fixture
+def small_copy(monkeypatch):
+    """Any matrix is worth a copy, in chunks of 64 rows."""
+    monkeypatch.setattr(compact, "WORTH_BYTES", 0)
+    monkeypatch.setattr(compact, "CHUNK_BYTES", 64 * DIM)
+
+
+def assert_copied(folder, n):
+    with Store.reading(folder, DIM) as store:
+        snapshot = store.snapshot()
+    assert snapshot.compact.n_rows == n
+    assert snapshot.compact.agrees(snapshot.templates)
+
+
+@pytest.mark.usefixtures("small_copy")
+class TestCompact:
+    def test_it_follows_the_matrix(self, tmp_path):
+        with Store.writing(tmp_path, DIM, None) as store:
+            for first, n in ((0, 63), (63, 64), (64, 200)):
+                commit(store, range(first, n))
+                assert_copied(tmp_path, n // 64 * 64)
+        (tmp_path / COMPACT).unlink()
+        assert_copied(tmp_path, 0)
+        with Store.writing(tmp_path, DIM, None) as store:
+            commit(store, [])
+        assert_copied(tmp_path, 192)
+
+    def test_it_never_covers_rows_that_are_written_over(self, tmp_path, monkeypatch):
+        with Store.writing(tmp_path, DIM, None) as store:
+            commit(store, range(200))
+        with open(tmp_path / MATRIX, "r+b") as file:
+            file.truncate(matrix.HEADER_BYTES + 100 * DIM * 4)
+        with Store.writing(tmp_path, DIM, None) as store:
+            monkeypatch.setattr(
+                compact, "WORTH_BYTES", 1 << 30
+            )  # as if it died before the copy is made again
+            commit(store, range(300, 400), subject="Bea")
+            assert_copied(tmp_path, 0)
+            monkeypatch.setattr(compact, "WORTH_BYTES", 0)
+            commit(store, range(400, 410), subject="Cyd")
+        assert_copied(tmp_path, 192)
+
+    def test_that_of_an_index_that_is_gone_is_not_used(self, tmp_path, monkeypatch):
+        with Store.writing(tmp_path, DIM, None) as store:
+            commit(store, range(200))
+        (tmp_path / INDEX).unlink()
+        kept = (tmp_path / COMPACT).read_bytes()
+        with Store.writing(tmp_path, DIM, None) as store:
+            commit(store, range(500, 700))
+        assert_copied(tmp_path, 192)
+        (tmp_path / COMPACT).write_bytes(kept)
+        assert_copied(tmp_path, 0)
+
+    def test_where_it_cannot_be_the_store_does_without(self, tmp_path):
+        (tmp_path / COMPACT).mkdir()
+        with Store.writing(tmp_path, DIM, None) as store:
+            commit(store, range(100))
+        assert_copied(tmp_path, 0)
+        assert_holds(tmp_path, 100)

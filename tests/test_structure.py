@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "facecli"
 # A file knows files of the rows above its own, never of its own row or below: a new one finds its place here.
 # `models` is one room, whose files know each other.
 LAYERS = """
-errors config data distributed fingerprint owners pairwise scan schedule tensorboard train_config
+errors config cores data distributed fingerprint owners pairwise schedule tensorboard train_config
 engine files table intervals matrix align augment miners retrieval samplers
 images index census download curve output pairs commands losses train_plot compact
 pyramid metrics models comparisons classifiers reader search
