@@ -39,6 +39,8 @@ _NUMBERS = 1 << 16
 """Numbers of each side that are compared in double precision at once: larger ones leave the cache."""
 _LEADERS = 1 << 19
 """Best owners that are kept at once, of all probes."""
+_LONG_ROW = 384
+"""Numbers from which a row is streamed: the two ways of the kernel take the same time at about 350."""
 _FEW = 64
 """Rows a probe that are compared in double precision without looking for better ones in the block first."""
 _WAITING = 4
@@ -165,7 +167,8 @@ def _code_blocks(probes: NDArray[np.float32], compact: Compact, chunks: range) -
     codes, scales, left_out = quantise(probes)
     units = np.where(scales > 0, scales, 1).astype(np.float64)
     lengths = _lengths(probes)
-    packed = numkong.dots_pack(codes) if len(probes) > 1 else None
+    # One probe streams through long rows; the product of matrices is better at short ones, and at several probes.
+    packed = numkong.dots_pack(codes) if len(probes) > 1 or dim < _LONG_ROW else None
     step = max(64, _SCORES // len(probes))
     for chunk in chunks:
         error = float(compact.errors[chunk].max())
@@ -174,7 +177,6 @@ def _code_blocks(probes: NDArray[np.float32], compact: Compact, chunks: range) -
         for start in range(0, n_rows, step):
             rows = compact.codes[chunk, start : start + step]
             if packed is None:
-                # For one probe this streams through the rows, which the product of matrices does not.
                 products = np.asarray(numkong.cdist(codes, rows, "dot")).reshape(-1, 1)
             else:
                 products = np.asarray(numkong.dots_packed(rows, packed))
