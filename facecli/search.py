@@ -99,7 +99,9 @@ def best_rows(
     """
     probes = np.ascontiguousarray(probes, np.float32)
     templates = np.asarray(templates)  # a view without the costs of `memmap`
-    usable = compact.below(len(templates)) if compact is not None and _has_kernel() else None
+    usable = compact.below(len(templates)) if compact is not None else None
+    if usable is not None and (not usable.n_rows or not _has_kernel()):
+        usable = None
     n_covered = usable.n_rows if usable is not None else 0
     found: list[Best] = []
     group = max(1, min(_GROUP, _LEADERS // top))
@@ -250,7 +252,8 @@ class _Leaders:
 
     def take(self, block: _Block) -> None:
         """Note the rows of `block` that may be among the best, and compare them when there are enough."""
-        few = _FEW
+        top = self._rows.shape[1]
+        few = max(_FEW, 2 * top)
         while True:
             limits = np.maximum((self._floor - block.bounds) / block.units, _LOWEST).astype(np.float32)
             marked = block.scores >= limits
@@ -268,7 +271,7 @@ class _Leaders:
             few *= 4
         if count:
             self._note(block.first, marked)
-            if self._n_noted > max(_WAITING * len(limits), _FEW):
+            if self._n_noted > max(max(_WAITING, top) * len(limits), _FEW):
                 self._settle()
 
     def _note(self, first: int, marked: NDArray[np.bool_]) -> None:
