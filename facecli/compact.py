@@ -28,7 +28,7 @@ CHUNK_BYTES = 8 << 20
 
 _NAME_BYTES = 64
 """A multiple of 64, so that all parts of a chunk are aligned to lines of the cache."""
-_APPEND_BYTES = 64 << 20
+_APPEND_BYTES = 16 << 20
 _BLOCK_ROWS = 256
 
 
