@@ -147,7 +147,8 @@ def _float_blocks(
 def _scan_codes(leaders: _Leaders, probes: NDArray[np.float32], compact: Compact, threads: int) -> None:
     """Scan the rows that have codes, each thread its share of the chunks."""
     n_chunks = len(compact.codes)
-    if threads == 1 or n_chunks < 2:
+    threads = min(threads, n_chunks)
+    if threads == 1:
         for block in _code_blocks(probes, compact, range(n_chunks)):
             leaders.take(block)
         return
