@@ -26,8 +26,10 @@ from facecli.models.onnx_graph import Graph
 if TYPE_CHECKING:
     import torch
 
-_GRAPH_VERSION = "1"  # part of the cached graphs' names: raise it when `build_onnx` changes
+_GRAPH_VERSION = "2"  # part of the cached graphs' names: raise it when `build_onnx` changes
 _SCALE, _SHIFT = 1 / 128, -127.5 / 128
+_CHANNEL_BLOCK = 16
+"""ONNX Runtime's fast layout holds so many channels together, and takes a layer only if its channels fill blocks."""
 
 
 @dataclass(frozen=True)
@@ -168,29 +170,52 @@ def build_onnx(stage: Stage, weights: dict[str, Array]) -> bytes:
         weight, bias = graph.constant(weights[f"{name}.weight"]), graph.constant(weights[f"{name}.bias"])
         return graph.node(operator, x, weight, bias, **attributes)
 
-    def prelu(x: str, index: int, spatial: bool) -> str:
+    def scaled(x: str, factors: Array) -> str:
+        weight = graph.constant(factors.reshape(-1, 1, 1, 1))
+        return graph.node("Conv", x, weight, group=len(factors))
+
+    def prelu(x: str, index: int) -> str:
+        # The operator of this name leaves the fast layout and takes longer than the convolutions. One of the
+        # two terms is always 0, so the sum has the operator's bits.
         slope = weights[f"prelu{index}.weight"]
-        return graph.node("PRelu", x, graph.constant(slope[:, None, None] if spatial else slope))
+        below = graph.node("Relu", scaled(x, np.full_like(slope, -1)))
+        return graph.node("Add", scaled(below, -slope), graph.node("Relu", x))
 
     first = weights["conv1.weight"]
     shift = weights["conv1.bias"] + first.sum(axis=(1, 2, 3)) * np.float32(_SHIFT)
     weights = {**weights, "conv1.weight": first * np.float32(_SCALE), "conv1.bias": shift}
+    if stage.dense is not None:
+        # The first network stays as it is: filled up, its sums would run in another order, for a gain of 4 %.
+        weights = _filled(weights, len(stage.pools))
     x = "image"
     for index, pool in enumerate(stage.pools, start=1):
-        x = prelu(with_bias("Conv", f"conv{index}", x), index, spatial=True)
+        x = prelu(with_bias("Conv", f"conv{index}", x), index)
         if pool is not None:
             kernel, stride = pool
             x = graph.node("MaxPool", x, kernel_shape=[kernel] * 2, strides=[stride] * 2, ceil_mode=1)
     if stage.dense is not None:
         # The weights were trained in a column-major framework: width before height before channels.
         x = graph.node("Flatten", graph.node("Transpose", x, perm=[0, 3, 2, 1]))
-        x = prelu(with_bias("Gemm", stage.dense, x, transB=1), int(stage.dense[-1]), spatial=False)
+        slope = graph.constant(weights[f"prelu{stage.dense[-1]}.weight"])
+        x = graph.node("PRelu", with_bias("Gemm", stage.dense, x, transB=1), slope)
     outputs = []
     for head in stage.heads:
         y = with_bias("Conv", head, x) if stage.dense is None else with_bias("Gemm", head, x, transB=1)
         outputs.append(graph.node("Softmax", y, axis=1) if head.endswith("_1") else y)
     sizes = ["H", "W"] if stage.input_px is None else [stage.input_px] * 2
     return graph.serialised(stage.name, "image", ["N", 3, *sizes], outputs)
+
+
+def _filled(weights: dict[str, Array], convolutions: int) -> dict[str, Array]:
+    """Return the weights with channels of zeros added to each convolution but the last, up to whole blocks."""
+    filled = dict(weights)
+    for index in range(1, convolutions):
+        more = -len(weights[f"conv{index}.weight"]) % _CHANNEL_BLOCK
+        for name in (f"conv{index}.weight", f"conv{index}.bias", f"prelu{index}.weight"):
+            filled[name] = np.pad(filled[name], [(0, more)] + [(0, 0)] * (filled[name].ndim - 1))
+        following = f"conv{index + 1}.weight"
+        filled[following] = np.pad(filled[following], [(0, 0), (0, more), (0, 0), (0, 0)])
+    return filled
 
 
 def _torch_module(stage: Stage) -> torch.nn.Module:
