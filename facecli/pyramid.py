@@ -56,33 +56,45 @@ def area_mean(pixels: Pixels, height: int, width: int) -> Array:
     Output pixel i is the mean of the source pixels from floor(i * n / m) up to ceil((i + 1) * n / m), where n
     source pixels become m: every pixel that the output touches, with equal weight. Growing works too.
     """
-    rows, row_counts = _window_sums(pixels.reshape(len(pixels), -1), height)
+    rows, row_counts, highest = _window_sums(pixels.reshape(len(pixels), -1), height, 255)
     turned = np.ascontiguousarray(
         rows.reshape(height, -1, pixels.shape[2]).transpose(1, 2, 0)
     )  # [W, C, height]
-    columns, column_counts = _window_sums(turned.reshape(len(turned), -1), width)
+    columns, column_counts, _ = _window_sums(turned.reshape(len(turned), -1), width, highest)
     sums = columns.reshape(width, -1, height).transpose(1, 2, 0)
     return np.divide(sums, row_counts[:, None] * column_counts, dtype=np.float32, order="C")
 
 
-def _window_sums(lines: NDArray[np.unsignedinteger], count: int) -> tuple[NDArray[np.unsignedinteger], Array]:
-    """Return the sums of `count` overlapping windows over the first axis, and the windows' lengths."""
-    starts, lengths, shortest, longest = _windows(len(lines), count)
-    # 65,535 holds 257 whole pixels: enough for one pass, not for the second over large windows.
-    large = lines.dtype != np.uint8 or longest > 257
-    sums: NDArray[np.unsignedinteger] = lines.take(starts, axis=0).astype(np.uint32 if large else np.uint16)
-    for j in range(1, longest):
-        if j < shortest:
-            sums += lines.take(starts + j, axis=0)
-        else:
-            longer = np.flatnonzero(lengths > j)
-            sums[longer] += lines.take(starts[longer] + j, axis=0)
-    return sums, lengths.astype(np.float32)
+def _window_sums(
+    lines: NDArray[np.unsignedinteger], count: int, highest: int
+) -> tuple[NDArray[np.unsignedinteger], Array, int]:
+    """Return the sums of `count` overlapping windows over the first axis, the windows' lengths, and what no sum
+    exceeds where no value exceeds `highest`."""
+    lengths, everywhere, longer = _windows(len(lines), count)
+    highest *= len(everywhere) + len(longer)
+    # Converted once: sums of one type are several times as fast as sums of two. 16 bits do for most crops.
+    lines = lines.astype(np.uint16 if highest < 2**16 else np.uint32, copy=False)
+    sums = lines.take(everywhere[0], axis=0)
+    for index in everywhere[1:]:
+        sums += lines.take(index, axis=0)
+    for windows, index in longer:
+        sums[windows] += lines.take(index, axis=0)
+    return sums, lengths, highest
 
 
-@lru_cache(maxsize=4096)
-def _windows(source: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp], int, int]:
+Index = NDArray[np.intp]
+
+
+@lru_cache(maxsize=1024)
+def _windows(source: int, count: int) -> tuple[Array, list[Index], list[tuple[Index, Index]]]:
+    """Return how `source` lines fall into `count` windows, each but a line or two as long as the others.
+
+    The windows' lengths; the first, second, ... line of all windows, as far as the shortest goes; then, for
+    every further line, the windows that are long enough and their lines.
+    """
     index = np.arange(count)
     starts = index * source // count
     lengths = -(-(index + 1) * source // count) - starts
-    return starts, lengths, int(lengths.min()), int(lengths.max())
+    everywhere = [starts + j for j in range(lengths.min())]
+    windows = [(np.flatnonzero(lengths > j), j) for j in range(lengths.min(), lengths.max())]
+    return lengths.astype(np.float32), everywhere, [(which, starts[which] + j) for which, j in windows]
