@@ -1,6 +1,6 @@
 """The face detector against facenet-pytorch's MTCNN: what it finds, and how long it takes.
 
-    python benchmarks/detection.py FOLDER_OF_PHOTOS [--photos N] [--large 40]
+    python benchmarks/detection.py FOLDER_OF_PHOTOS [--photos N] [--large 40] [--json FILE]
 
 Agreement: of the faces of 40 px or more that facenet-pytorch's MTCNN (its defaults) finds, how many are found at
 IoU 0.7 or more, how far the landmarks lie in shares of the eye distance, and every miss by name. Time: medians
@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ from facecli.detect import Detector, Face
 from facecli.models import mtcnn
 
 SIDES = (640, 1280, 2500)
+CONTESTANTS = ("facenet-pytorch", "all", "largest")
 
 
 def main() -> None:
@@ -35,17 +38,20 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--photos", type=int, help="only so many photos")
     parser.add_argument("--large", type=int, default=40, help="photos that are enlarged and timed")
+    parser.add_argument("--json", type=Path, help="write every sample to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     photos = list(images.find_images([arguments.folder]))[: arguments.photos]
     theirs = MTCNN(keep_all=True)
     runners = [engine.load(mtcnn.network(stage), cache_dir=default_cache_dir()) for stage in mtcnn.STAGES]
     ours = Detector(runners, Detection())
-    agreement(photos, theirs, ours, arguments.folder)
-    times(photos[:: max(1, len(photos) // arguments.large)][: arguments.large], theirs, ours)
+    found = agreement(photos, theirs, ours, arguments.folder)
+    timed = times(photos[:: max(1, len(photos) // arguments.large)][: arguments.large], theirs, ours)
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps({**found, "ms": timed}) + "\n")
 
 
-def agreement(photos: list[Path], theirs: MTCNN, ours: Detector, root: Path) -> None:
+def agreement(photos: list[Path], theirs: MTCNN, ours: Detector, root: Path) -> dict[str, Any]:
     total, offsets, misses = 0, [], []
     for photo in photos:
         image = images.decode(images.read(photo), path=photo)
@@ -75,9 +81,12 @@ def agreement(photos: list[Path], theirs: MTCNN, ours: Detector, root: Path) -> 
     )
     for miss in misses:
         print("  missed:", miss)
+    apart = [np.asarray(values).tolist() for values in offsets]
+    return {"faces": total, "missed": misses, "landmarks_off_in_eye_distances": apart}
 
 
-def times(photos: list[Path], theirs: MTCNN, ours: Detector) -> None:
+def times(photos: list[Path], theirs: MTCNN, ours: Detector) -> dict[str, Any]:
+    samples = {}
     print("ms a photo (median over photos of the best of 3), JPEG bytes to faces, one thread")
     print(
         f"{'px':>6} {'facenet-pytorch':>16} {'ours, all':>10} {'ours, largest':>14} {'ratio all':>10} {'ratio largest':>14}"
@@ -109,11 +118,13 @@ def times(photos: list[Path], theirs: MTCNN, ours: Detector) -> None:
                     best[k] = min(best[k], time.perf_counter() - start)
             rows.append(best)
         table = np.array(rows) * 1e3
+        samples[f"{side} px"] = dict(zip(CONTESTANTS, table.T.tolist(), strict=True))
         theirs_ms, all_ms, largest_ms = np.median(table, axis=0)
         ratio_all, ratio_largest = np.median(table[:, :1] / table[:, 1:], axis=0)
         print(
             f"{side:>6} {theirs_ms:>16.1f} {all_ms:>10.1f} {largest_ms:>14.1f} {ratio_all:>10.1f} {ratio_largest:>14.1f}"
         )
+    return samples
 
 
 def overlap(face: Face, box: np.ndarray) -> float:
