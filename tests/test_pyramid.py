@@ -32,7 +32,10 @@ def test_area_mean_is_torchs_area_interpolation(height, width, to_height, to_wid
     np.testing.assert_allclose(found, torch_area(pixels, to_height, to_width), atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [(300, 7), (7, 300), (3000, 2), (2, 9000), (700, 700)])
+@pytest.mark.parametrize(
+    "size",
+    [(257, 1), (1, 257), (258, 1), (16, 16), (16, 17), (300, 7), (7, 300), (3000, 2), (2, 9000), (700, 700)],
+)
 def test_windows_too_large_for_sixteen_bits(size):
     """Sums of white pixels over windows of more than 257 overflow 16 bits, over 65,793 x 255 24 of them."""
     white = np.full((*size, 3), 255, np.uint8)
