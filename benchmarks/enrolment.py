@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--lfw", type=Path)
     parser.add_argument("--wild", type=Path)
     parser.add_argument("--quick", action="store_true", help="few photos and rounds: to see that it runs")
-    parser.add_argument("--sets", help="only the sets whose names hold one of these, separated by commas")
+    parser.add_argument("--sets", nargs="+", help="only the sets whose names hold one of these")
     parser.add_argument("--memory", type=int, help="photos of the long run (10,000; --quick 500; 0: none)")
     parser.add_argument("--peers", type=Path, default=default_cache_dir() / "benchmarks")
     parser.add_argument("--json", type=Path, help="write every sample to this file")
@@ -61,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name, (count, rounds, target) in SETS.items():
             source = arguments.lfw if name.startswith("LFW") else arguments.wild
-            if arguments.sets and not any(part in name for part in arguments.sets.split(",")):
+            if arguments.sets and not any(part in name for part in arguments.sets):
                 continue
             if source is None:
                 print(f"{name}: left out, no folder was given")
@@ -89,6 +89,8 @@ def fresh_folders(source: Path, scratch: Path, count: int, rounds: int, name: st
     chosen = sorted((people[i] for i in order), key=lambda photos: not 2 <= len(photos) <= 8)
     photos = [photo for own in chosen for photo in own]
     count = min(count, len(photos) // rounds)
+    if count == 0:
+        raise SystemExit(f"{source}: {len(photos)} photos in folders of people are too few")
     folders = []
     for k in range(rounds):
         folder = scratch / str(k)

@@ -5,6 +5,7 @@ Each is a folder with a virtual environment; `done` in it is written last, so th
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,11 @@ REQUIREMENTS = {
     "search": (["numpy", "pillow", "filelock", "platformdirs", "faiss-cpu", "usearch", "hnswlib"], []),
 }
 """Environment -> what is installed with its dependencies, one after the other, and what without."""
+
+TELLING = (
+    *("numpy", "pillow", "onnxruntime", "torch", "facenet-pytorch", "typer"),
+    *("face_recognition", "dlib-bin", "faiss-cpu", "usearch", "hnswlib"),
+)
 
 
 def python_of(name: str, cache: Path) -> Path | None:
@@ -47,11 +53,10 @@ def python_of(name: str, cache: Path) -> Path | None:
 
 
 def versions(python: Path) -> dict[str, str]:
-    """Return the packages that an environment holds, with their versions."""
+    """Return the versions of what can change a figure, as far as an environment holds it."""
     code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    import json
-
-    return json.loads(subprocess.run([python, "-c", code], capture_output=True, check=True).stdout)
+    held = json.loads(subprocess.run([python, "-c", code], capture_output=True, check=True).stdout)
+    return {name: held[name] for name in TELLING if name in held}
 
 
 def _install(python: Path, package: str, *options: str) -> bool:

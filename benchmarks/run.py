@@ -28,6 +28,7 @@ import peers
 import targets
 from targets import Target
 
+from facecli import __version__
 from facecli.config import default_cache_dir
 
 HERE = Path(__file__).parent
@@ -155,6 +156,7 @@ def machine() -> dict[str, Any]:
         "cpu": model,
         "cores": cores,
         "memory_gib": memory,
+        "facecli": __version__,
         "os": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "load_after": load,
