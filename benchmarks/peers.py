@@ -25,7 +25,7 @@ REQUIREMENTS = {
 
 TELLING = (
     *("numpy", "pillow", "onnxruntime", "torch", "facenet-pytorch", "typer"),
-    *("face_recognition", "dlib-bin", "faiss-cpu", "usearch", "hnswlib"),
+    *("face-recognition", "dlib-bin", "faiss-cpu", "usearch", "hnswlib"),
 )
 
 
@@ -54,7 +54,7 @@ def python_of(name: str, cache: Path) -> Path | None:
 
 def versions(python: Path) -> dict[str, str]:
     """Return the versions of what can change a figure, as far as an environment holds it."""
-    code = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+    code = "import importlib.metadata as m, json; print(json.dumps({d.name.replace(chr(95), chr(45)).lower(): d.version for d in m.distributions()}))"
     held = json.loads(subprocess.run([python, "-c", code], capture_output=True, check=True).stdout)
     return {name: held[name] for name in TELLING if name in held}
 
