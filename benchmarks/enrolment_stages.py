@@ -36,6 +36,7 @@ STAGES = (
     "other",
     "commit",
 )
+NETWORKS = {"pnet": STAGES[3], "rnet": STAGES[4], "onet": STAGES[5], "dlib": STAGES[8]}
 
 
 class Clock:
@@ -66,16 +67,19 @@ class Clock:
 
 def stages(photos: list[Path]) -> dict[str, Any]:
     """Enrol `photos` in one thread; return CPU ms a photo and the floor of each stage, and GFLOP/s of the floors."""
-    work: Counter[str] = Counter()
+    import torch
+
+    torch.set_num_threads(1)
+    rows: Counter[tuple[str, tuple[int, ...]]] = Counter()
     drafts: list[tuple[bytes, tuple[int, int]]] = []
     first, then = Clock(), Clock()
     with tempfile.TemporaryDirectory() as scratch:
         for name, part, clock in (("warm", photos[:8], first), ("all", photos, then)):
-            work.clear()
+            rows.clear()
             drafts.clear()
-            enrol(linked(part, Path(scratch) / name), clock, work, drafts)
+            enrol(linked(part, Path(scratch) / name), clock, rows, drafts)
     gflops = gemm_gflops()
-    floors: dict[str, float | None] = {stage: flops / gflops / 1e9 for stage, flops in work.items()}
+    floors = {stage: flops / gflops / 1e9 for stage, flops in operations(rows).items()}
     floors["decode"] = bare_decoding(drafts)
     floors["read and hash"] = bare_reading(photos)
     return {
@@ -83,7 +87,7 @@ def stages(photos: list[Path]) -> dict[str, Any]:
         "stages": {
             stage: {
                 "ms": 1e3 * then.seconds[stage] / len(photos),
-                "floor_ms": 1e3 * floors[stage] / len(photos) if floors.get(stage) is not None else None,
+                "floor_ms": 1e3 * floors[stage] / len(photos) if stage in floors else None,
             }
             for stage in STAGES
         },
@@ -100,18 +104,20 @@ def linked(photos: list[Path], folder: Path) -> Path:
 
 
 def enrol(
-    folder: Path, clock: Clock, work: Counter[str], drafts: list[tuple[bytes, tuple[int, int]]]
+    folder: Path,
+    clock: Clock,
+    rows: Counter[tuple[str, tuple[int, ...]]],
+    drafts: list[tuple[bytes, tuple[int, int]]],
 ) -> None:
-    counted = multiplications()
+    """Enrol what is in `folder`; note the rows that each network saw by their size, and what was decoded."""
     load, decode = engine.load, images.decode
-    names = {"pnet": STAGES[3], "rnet": STAGES[4], "onet": STAGES[5], "dlib": STAGES[8]}
 
     def loaded(network: engine.Network, **options: Any) -> engine.Runner:
-        run, stage = load(network, **options), names[network.name]
+        run = load(network, **options)
 
         def watched(batch: Array) -> list[Array]:
-            work[stage] += 2 * len(batch) * counted(network.name, batch.shape[2:])
-            with clock.stage(stage):
+            rows[network.name, batch.shape[2:]] += len(batch)
+            with clock.stage(NETWORKS[network.name]):
                 return run(batch)
 
         return watched
@@ -145,49 +151,41 @@ def enrol(
             refresh(folder, enroller, cache_dir=default_cache_dir())
 
 
-def multiplications() -> Callable[[str, tuple[int, ...]], int]:
-    """Return a function that counts one image's multiplications in a network's convolutions and products."""
+def operations(rows: Counter[tuple[str, tuple[int, ...]]]) -> Counter[str]:
+    """Return the multiplications and additions of the networks' convolutions and products, by stage."""
     import torch
 
     modules = {stage.name: mtcnn.network(stage).torch() for stage in mtcnn.STAGES}
     modules["dlib"] = load_network(resolve("dlib"), cache_dir=default_cache_dir()).torch()
-    known: dict[tuple[str, tuple[int, ...]], int] = {}
     count = 0
 
-    def add(module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> None:
+    def add(module: Any, inputs: Any, output: torch.Tensor) -> None:
         nonlocal count
-        count += output.numel() * module.weight[0].numel()  # type: ignore[operator, index]
+        count += 2 * output.numel() * module.weight[0].numel()
 
     for module in modules.values():
-        for layer in module.modules():
+        for layer in module.eval().modules():
             if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
                 layer.register_forward_hook(add)
-
-    def counted(name: str, size: tuple[int, ...]) -> int:
-        nonlocal count
-        if (name, size) not in known:
-            count = 0
-            with torch.inference_mode():
-                modules[name].eval()(torch.zeros(1, 3, *size))
-            known[name, size] = count
-        return known[name, size]
-
-    return counted
+    done: Counter[str] = Counter()
+    for (name, size), n in rows.items():
+        count = 0
+        with torch.inference_mode():
+            modules[name](torch.zeros(1, 3, *size))
+        done[NETWORKS[name]] += n * count
+    return done
 
 
 def gemm_gflops(side: int = 1536) -> float:
     """Return the best of ten float32 matrix products in one thread, 1e9 operations a second."""
     import torch
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     a = torch.from_numpy(np.random.default_rng(0).standard_normal((side, side), dtype=np.float32))
     seconds = []
     for _ in range(10):
         start = time.thread_time()
         torch.mm(a, a)
         seconds.append(time.thread_time() - start)
-    torch.set_num_threads(threads)
     return 2 * side**3 / min(seconds) / 1e9
 
 
