@@ -3,8 +3,8 @@
     python enrolment_worker.py facecli|facenet-pytorch|face_recognition THREADS FOLDER
 
 Reads folders (NAME/photo.jpg below each) from stdin, a line each; enrols what is in them and answers with a line of
-JSON: wall and CPU seconds, the most memory of this process alone, and a template a photo, or null where no face was found. FOLDER is where
-facecli keeps its networks.
+JSON: wall and CPU seconds, the most memory of this process alone, and a template a photo, or null where no face was
+found. FOLDER is where facecli keeps its networks.
 """
 
 from __future__ import annotations
