@@ -7,6 +7,7 @@ from a writer that died. Whoever appends says how many rows it trusts; the rest 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,17 @@ def append_rows(path: Path, first: int, rows: NDArray[np.float32]) -> None:
         file.flush()
         os.fsync(file.fileno())
         file.seek(0)
-        file.write(_header(first + len(rows), dim))
+        file.write(header(first + len(rows), dim))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_rows(path: Path, blocks: Iterable[NDArray[np.float32]], n: int, dim: int) -> None:
+    """Write a matrix of the `n` rows in `blocks` to a new file at `path`, safe when this returns."""
+    with open(path, "wb") as file:
+        file.write(header(n, dim))
+        for block in blocks:
+            file.write(block.astype("<f4", copy=False).tobytes())
         file.flush()
         os.fsync(file.fileno())
 
@@ -58,13 +69,13 @@ def write_empty(path: Path, dim: int) -> None:
     """
     aside = path.with_name(f"{path.name}.part")
     with open(aside, "wb") as file:
-        file.write(_header(0, dim))
+        file.write(header(0, dim))
         file.flush()
         os.fsync(file.fileno())
     os.replace(aside, path)
 
 
-def _header(n: int, dim: int) -> bytes:
+def header(n: int, dim: int) -> bytes:
     """Return a header in version 1.0 of NumPy's format (numpy.lib.format).
 
     The count's last 16 digits are bytes 64 to 79, within one cache line and one sector: a reader, or a power
@@ -79,4 +90,4 @@ def _counted(head: bytes, dim: int) -> int:
     """Return the count in a header that `_header` wrote for rows of `dim`, -1 if it did not."""
     digits = head[61:80].strip()
     n = int(digits) if digits.isdigit() else -1
-    return n if n >= 0 and head == _header(n, dim) else -1
+    return n if n >= 0 and head == header(n, dim) else -1

@@ -36,7 +36,7 @@ ROW_COLUMNS = [
     "probability",
     "embedder_id",
 ]
-"""The table beside a .npy file of templates: one line a row of the array."""
+"""The table beside a .npy file of templates: one line a row of the array. Others may follow, such as `subject`."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,13 @@ def embed_record(found: Embedded, chosen: FaceTemplate, embedder_id: str) -> dic
         "landmarks": [[round(x, 1), round(y, 1)] for x, y in chosen.face.landmarks],
         "probability": place["face_probability"],
         "embedder_id": embedder_id,
-        # Nine digits give every float32 back exactly.
-        "embedding": [float(f"{value:.9g}") for value in chosen.embedding.tolist()],
+        "embedding": numbers(chosen.embedding),
     }
+
+
+def numbers(embedding: Array) -> list[float]:
+    """Return a template as JSON shows it: nine digits give every float32 back exactly."""
+    return [float(f"{value:.9g}") for value in embedding.tolist()]
 
 
 def failed_record(path: str | Path, error: FaceError) -> dict[str, Any]:
@@ -97,6 +101,24 @@ def probes_of(found: Embedded) -> list[Probe]:
 
 def parse_record(line: str, *, source: str, number: int, embedder_id: str, dim: int) -> Probe | FailedProbe:
     """Read one line of JSON; raises `BadInput` with the line's number, `EmbedderMismatch` for another's template."""
+    record = load_record(line, source=source, number=number, embedder_id=embedder_id, dim=dim)
+    path = record["path"]
+    if "error" in record:
+        return FailedProbe(path, record["error"])
+    place = {
+        "face": record.get("face"),
+        "n_faces": record.get("n_faces"),
+        "box": record.get("box"),
+        "face_probability": record.get("probability"),
+    }
+    return Probe(path, record["embedding"], place)
+
+
+def load_record(line: str, *, source: str, number: int, embedder_id: str, dim: int) -> dict[str, Any]:
+    """Return the record in one line of JSON, its `embedding` as float32 [D]; one of a failure has `path`, `error`.
+
+    Raises `BadInput` with the line's number, `EmbedderMismatch` for another's template.
+    """
 
     def bad(what: str) -> BadInput:
         return BadInput(f"line {number}: {what}", path=source, hint="feed it what 'facecli embed' writes")
@@ -112,24 +134,18 @@ def parse_record(line: str, *, source: str, number: int, embedder_id: str, dim: 
     if failure is not None:
         if not (isinstance(failure, dict) and isinstance(failure.get("code"), str)):
             raise bad("has an 'error' without a code")
-        return FailedProbe(path, {"code": failure["code"], "message": str(failure.get("message", ""))})
+        return {"path": path, "error": {"code": failure["code"], "message": str(failure.get("message", ""))}}
     if record.get("schema") != SCHEMA:
         raise bad(f"has the schema {record.get('schema')!r}, this version reads '{SCHEMA}'")
-    _check_embedder(str(record.get("embedder_id")), embedder_id, f"{source}, line {number}")
+    check_embedder(str(record.get("embedder_id")), embedder_id, f"{source}, line {number}")
     embedding: Any = record.get("embedding")
-    numbers = isinstance(embedding, list) and all(
+    right = isinstance(embedding, list) and all(
         isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2
         for value in embedding
     )
-    if not numbers or not _is_template(np.array(embedding, np.float32), dim):
+    if not right or not _is_template(np.array(embedding, np.float32), dim):
         raise bad(f"has no 'embedding' of {dim} numbers and length 1")
-    place = {
-        "face": record.get("face"),
-        "n_faces": record.get("n_faces"),
-        "box": record.get("box"),
-        "face_probability": record.get("probability"),
-    }
-    return Probe(path, np.array(embedding, np.float32), place)
+    return {**record, "path": path, "embedding": np.array(embedding, np.float32)}
 
 
 def rows_path(npy: Path) -> Path:
@@ -140,16 +156,21 @@ def rows_path(npy: Path) -> Path:
 def is_rows(path: Path) -> bool:
     """Say whether a file is a table that `write_rows` wrote, by its first line."""
     with open(path, "rb") as file:
-        return file.readline().rstrip(b"\r\n") == ",".join(ROW_COLUMNS).encode()
+        columns = file.readline().rstrip(b"\r\n").split(b",")
+    return columns[: len(ROW_COLUMNS)] == ",".join(ROW_COLUMNS).encode().split(b",")
 
 
 def write_rows(file: IO[str], records: Iterable[dict[str, Any]]) -> None:
     """Write the table of rows of the templates in `records`."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(ROW_COLUMNS)
-    for row, record in enumerate(records):
-        place = [record["path"], record["face"], record["n_faces"], *record["box"]]
-        writer.writerow([row, *place, record["probability"], record["embedder_id"]])
+    writer.writerows(row_cells(row, record) for row, record in enumerate(records))
+
+
+def row_cells(row: int, record: dict[str, Any]) -> list[Any]:
+    """Return what the table of rows says of a record: the values of `ROW_COLUMNS`."""
+    place = [record["path"], record["face"], record["n_faces"], *record["box"]]
+    return [row, *place, record["probability"], record["embedder_id"]]
 
 
 def is_templates(path: str | Path) -> bool:
@@ -184,15 +205,7 @@ def read_npy(npy: Path, *, embedder_id: str, dim: int) -> Iterator[Probe]:
     Raises `NoSuchFile` when either is missing, `BadInput` when they do not fit, `EmbedderMismatch`.
     """
     table = rows_path(npy)
-    for file in (npy, table):
-        if not file.is_file():
-            raise NoSuchFile(
-                "no such file", path=file, hint="'facecli embed -o x.npy' writes x.npy and x.csv"
-            )
-    try:
-        templates = np.load(npy, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise BadInput(f"is not an array of templates ({error})", path=npy) from error
+    templates = open_array(npy)
     try:
         with open(table, encoding="utf-8", newline="") as lines:
             rows = list(csv.DictReader(lines))
@@ -203,7 +216,7 @@ def read_npy(npy: Path, *, embedder_id: str, dim: int) -> Iterator[Probe]:
         raise BadInput(f"holds {shape} numbers, its table {table.name} has {len(rows)} rows", path=npy)
     for number, (row, template) in enumerate(zip(rows, templates, strict=True)):
         try:
-            _check_embedder(row["embedder_id"], embedder_id, f"{table}, row {number}")
+            check_embedder(row["embedder_id"], embedder_id, f"{table}, row {number}")
             place = {
                 "face": int(row["face"]),
                 "n_faces": int(row["n_faces"]),
@@ -218,13 +231,27 @@ def read_npy(npy: Path, *, embedder_id: str, dim: int) -> Iterator[Probe]:
         yield Probe(path, np.asarray(template, np.float32), place)
 
 
+def open_array(npy: Path) -> Array:
+    """Map the array of a .npy file of templates, whatever its shape; raises as `read_npy` does."""
+    for file in (npy, rows_path(npy)):
+        if not file.is_file():
+            raise NoSuchFile(
+                "no such file", path=file, hint="'facecli embed -o x.npy' writes x.npy and x.csv"
+            )
+    try:
+        return np.load(npy, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise BadInput(f"is not an array of templates ({error})", path=npy) from error
+
+
 def _is_template(values: np.ndarray, dim: int) -> bool:
     """Say whether these are `dim` numbers of length 1: of another length, a similarity would mean nothing."""
     right = values.shape == (dim,) and values.dtype.kind == "f"
     return right and abs(float(np.linalg.norm(values)) - 1) < 1e-3
 
 
-def _check_embedder(theirs: str, ours: str, where: str) -> None:
+def check_embedder(theirs: str, ours: str, where: str) -> None:
+    """Raise `EmbedderMismatch` unless a template at `where` was made by the embedder `ours`."""
     if theirs != ours:
         raise EmbedderMismatch(
             f"the template was made by '{theirs}', this is '{ours}'",

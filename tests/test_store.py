@@ -76,7 +76,7 @@ def test_numpy_reads_the_matrix_after_every_append(tmp_path, dim):
 
 
 def test_the_changing_digits_of_the_header_share_a_cache_line():
-    small, large = matrix._header(9, DIM), matrix._header(10**15, DIM)
+    small, large = matrix.header(9, DIM), matrix.header(10**15, DIM)
     differ = [at for at in range(128) if small[at] != large[at]]
     assert len(small) == len(large) == 128
     assert (min(differ), max(differ)) >= (64, 79)
@@ -85,7 +85,7 @@ def test_the_changing_digits_of_the_header_share_a_cache_line():
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\x93NUMPY", b"x" * 500, matrix._header(3, DIM + 1), matrix._header(3, DIM).replace(b"3", b"-")],
+    [b"", b"\x93NUMPY", b"x" * 500, matrix.header(3, DIM + 1), matrix.header(3, DIM).replace(b"3", b"-")],
 )
 def test_what_is_no_matrix_of_ours_has_no_rows(tmp_path, data):
     path = tmp_path / "m.npy"
@@ -97,7 +97,7 @@ def test_what_is_no_matrix_of_ours_has_no_rows(tmp_path, data):
 
 def test_a_count_beyond_the_end_of_the_file_is_not_believed(tmp_path):
     path = tmp_path / "m.npy"
-    path.write_bytes(matrix._header(10, DIM) + bytes(4 * DIM * 3 + 5))
+    path.write_bytes(matrix.header(10, DIM) + bytes(4 * DIM * 3 + 5))
     assert len(map_rows(path, DIM)) == 3
 
 
