@@ -58,9 +58,10 @@ class Reader:
     def __init__(self, folder: Path, dim: int, connection: sqlite3.Connection) -> None:
         self.folder = folder
         self.dim = dim
-        self._db = connection
+        self.connection = connection
+        """The index; what changes it goes into a `transaction`."""
         self._check_contract()
-        self._n_valid = len(self._matrix())
+        self._n_valid = len(self.matrix())
 
     @classmethod
     @contextmanager
@@ -80,10 +81,10 @@ class Reader:
     @contextmanager
     def still(self) -> Iterator[None]:
         """Hold the index still: whatever is asked within is of one moment. Writers wait meanwhile."""
-        if self._db.in_transaction:
+        if self.connection.in_transaction:
             yield
             return
-        with self._transaction("DEFERRED"):
+        with self.transaction("DEFERRED"):
             yield
 
     def fingerprints(self, limits: str) -> dict[bytes, bytes | None]:
@@ -137,7 +138,7 @@ class Reader:
                 "SELECT TOTAL(n_samples), TOTAL(n_samples > 0), TOTAL(n_several) FROM subjects"
             )
             subjects = [subject for (subject,) in self._rows("SELECT id FROM subjects ORDER BY name")]
-            owned = owners.load(self._db)
+            owned = owners.load(self.connection)
             shared = [
                 (row, subject)
                 for row in np.flatnonzero(owned == owners.SEVERAL).tolist()
@@ -148,8 +149,8 @@ class Reader:
             ]
             n_rows = self._next_row()
             # Before the index may change: a compaction replaces the file only after it has changed.
-            templates = self._matrix()[:n_rows]
-            compact = self._compact()
+            templates = self.matrix()[:n_rows]
+            compact = self.compact()
         if len(templates) < len(owned):
             raise DatabaseError(
                 f"{MATRIX} holds {len(templates)} of the {len(owned)} templates that its index counts",
@@ -209,7 +210,7 @@ class Reader:
         """Return the names of the subjects all of whose samples failed."""
         return [name for (name,) in self._rows("SELECT name FROM subjects WHERE n_samples = 0 ORDER BY name")]
 
-    def _matrix(self) -> NDArray[np.float32]:
+    def matrix(self) -> NDArray[np.float32]:
         """Map the rows that the matrix counts: after a compaction that was cut off, those of the new file."""
         with explained(self.folder):
             for name in self._facts("swap"):
@@ -223,7 +224,8 @@ class Reader:
             except FileNotFoundError:
                 return np.empty((0, self.dim), np.float32)
 
-    def _compact(self) -> Compact:
+    def compact(self) -> Compact:
+        """Return the compact copy of the matrix, within a transaction; one of no rows where none fits."""
         with explained(self.folder):
             return Compact.open(self.folder / COMPACT, self.dim, self._identity())
 
@@ -261,15 +263,16 @@ class Reader:
 
     def _rows(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         with explained(self.folder):
-            return self._db.execute(statement, values).fetchall()
+            return self.connection.execute(statement, values).fetchall()
 
     @contextmanager
-    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+    def transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        """Make the changes of the index within durable together, or not at all."""
         with explained(self.folder):
-            self._db.execute(f"BEGIN {kind}")
+            self.connection.execute(f"BEGIN {kind}")
             try:
                 yield
-                self._db.execute("COMMIT")
+                self.connection.execute("COMMIT")
             finally:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")

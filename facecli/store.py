@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facecli import census, contents
 from facecli.compact import COMPACT, extend, forget_from, worth_it
@@ -98,50 +99,55 @@ class Store(Reader):
         results or known already; `removed` are (subject, path).
         """
         enrolled = {digest: result for digest, result in results.items() if isinstance(result, Enrolled)}
-        first = self._next_row()
-        if enrolled:
-            rows = np.stack([result.embedding for result in enrolled.values()])
-            if rows.shape[1] != self.dim:
-                raise ValueError(f"templates have {rows.shape[1]} numbers, the store holds {self.dim}")
-            with explained(self.folder):
-                forget_from(self.folder / COMPACT, first, self.dim)
-                append_rows(self.folder / MATRIX, first, rows)
-            self._n_valid = first + len(rows)
+        rows = [result.embedding for result in enrolled.values()]
+        first = self.append(np.stack(rows) if rows else np.empty((0, self.dim), np.float32))
         row_of = {digest: first + at for at, digest in enumerate(enrolled)}
         digests = {*results, *(digest for _, digest in samples)}
         places = {*((photo.subject, photo.path) for photo, _ in samples), *removed}
-        with self._transaction():
-            with census.counting(self._db, digests, places):
+        with self.transaction():
+            with census.counting(self.connection, digests, places):
                 for digest, result in results.items():
-                    contents.put(self._db, digest, result, row_of.get(digest), limits)
-                self._db.executemany(
+                    contents.put(self.connection, digest, result, row_of.get(digest), limits)
+                self.connection.executemany(
                     "INSERT OR IGNORE INTO subjects (name) VALUES (?)",
                     {(photo.subject,) for photo, _ in samples},
                 )
-                self._db.executemany(
+                self.connection.executemany(
                     "INSERT OR REPLACE INTO samples (subject, path, stat, content) VALUES"
                     " ((SELECT id FROM subjects WHERE name = ?), ?, ?,"
                     " (SELECT id FROM contents WHERE digest = ?))",
                     [(photo.subject, photo.path, photo.stat, digest) for photo, digest in samples],
                 )
-                self._db.executemany(
+                self.connection.executemany(
                     "DELETE FROM samples WHERE subject = (SELECT id FROM subjects WHERE name = ?)"
                     " AND path = ?",
                     removed,
                 )
-            self._db.executemany(
+            self.connection.executemany(
                 "UPDATE subjects SET fingerprint = NULL WHERE name = ?", {(subject,) for subject, _ in places}
             )
-            self._db.executemany(
+            self.connection.executemany(
                 "DELETE FROM subjects WHERE name = ? AND n_samples = 0 AND n_failed = 0",
                 {(subject,) for subject, _ in removed},
             )
             if places:
                 self._put_fact("generation", self.generation() + 1)
             if complete:
-                census.seal(self._db)
+                census.seal(self.connection)
             self._put_fact("complete", int(complete))
-        self._extend_compact()
+        self.extend_compact()
+
+    def append(self, rows: NDArray[np.float32]) -> int:
+        """Write `rows` [n, D] behind those that the index names, for a commit; return the number of the first."""
+        first = self._next_row()
+        if len(rows):
+            if rows.shape[1] != self.dim:
+                raise ValueError(f"templates have {rows.shape[1]} numbers, the store holds {self.dim}")
+            with explained(self.folder):
+                forget_from(self.folder / COMPACT, first, self.dim)
+                append_rows(self.folder / MATRIX, first, rows)
+            self._n_valid = first + len(rows)
+        return first
 
     def copy_to(self, folder: Path) -> None:
         """Copy the store to a folder without one, where it appears whole or not at all."""
@@ -150,44 +156,45 @@ class Store(Reader):
         with explained(folder):
             aside = fresh(folder / f"{INDEX}.part")
             with closing(sqlite3.connect(aside)) as new:
-                self._db.backup(new)
+                self.connection.backup(new)
             for name in (MATRIX, *self._facts("swap")):
                 if (self.folder / name).is_file():
                     shutil.copyfile(self.folder / name, folder / f"{name}.part")
                     os.replace(folder / f"{name}.part", folder / name)
             os.replace(aside, folder / INDEX)
 
-    def _extend_compact(self) -> None:
+    def extend_compact(self) -> None:
+        """Bring the compact copy up to what the index names, where it is worth it."""
         n = self._next_row()
         if worth_it(n, self.dim):
             # Searches do without it, so a full disk is no reason to fail.
             with contextlib.suppress(OSError):
-                extend(self.folder / COMPACT, self._matrix()[:n], self._identity())
+                extend(self.folder / COMPACT, self.matrix()[:n], self._identity())
 
     def _repair(self) -> None:
         """Finish what a writer that died had begun, and forget what the matrix has lost."""
         with explained(self.folder):
             # Digests come in no order: with the 2 MB of a reader, every new one has pages fetched.
-            self._db.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KB}")
-            census.prepare(self._db)
+            self.connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KB}")
+            census.prepare(self.connection)
             for name in self._facts("swap"):
                 if (self.folder / name).is_file():
                     os.replace(self.folder / name, self.folder / MATRIX)
-                self._db.execute("DELETE FROM facts WHERE key = 'swap'")
+                self.connection.execute("DELETE FROM facts WHERE key = 'swap'")
             if not is_matrix(self.folder / MATRIX, self.dim):
                 write_empty(self.folder / MATRIX, self.dim)
         if self._n_valid >= self._next_row():
             return
-        with self._transaction():
+        with self.transaction():
             # The samples that showed these contents find no content now, so their photos are read again.
-            self._db.execute(
+            self.connection.execute(
                 "DELETE FROM samples WHERE content IN (SELECT id FROM contents WHERE row >= ?)",
                 (self._n_valid,),
             )
-            self._db.execute("DELETE FROM contents WHERE row >= ?", (self._n_valid,))
-            census.recount(self._db)
+            self.connection.execute("DELETE FROM contents WHERE row >= ?", (self._n_valid,))
+            census.recount(self.connection)
             self._put_fact("generation", self.generation() + 1)
             self._put_fact("complete", 0)
 
     def _put_fact(self, key: str, value: int) -> None:
-        self._db.execute("INSERT OR REPLACE INTO facts (key, value) VALUES (?, ?)", (key, value))
+        self.connection.execute("INSERT OR REPLACE INTO facts (key, value) VALUES (?, ?)", (key, value))
