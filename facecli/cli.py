@@ -25,6 +25,7 @@ _COMMANDS = {
     # A function called eval would hide Python's own.
     "eval": "cli_eval:evaluate",
     "train": "cli_train:train",
+    "db": "cli_db:db",
     "models": "cli_embed:models",
     "doctor": "cli_embed:doctor",
 }
@@ -47,8 +48,11 @@ class _Late(Commands):
 
 def _command(name: str) -> Any:
     module, _, attribute = _COMMANDS[name].partition(":")
+    found = getattr(import_module(f"facecli.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
     app = typer.Typer(add_completion=False, rich_markup_mode=_MARKUP)
-    app.command(name)(getattr(import_module(f"facecli.{module}"), attribute))
+    app.command(name)(found)
     return typer.main.get_command(app)
 
 
@@ -87,7 +91,7 @@ def main(
     """Faces on the command line, with error rates that can be believed.
 
     **verify** two photos, **find** a person among many, **embed** faces for anything else, **calibrate** thresholds
-    on your own photos, **eval**uate, **train** better models.
+    on your own photos, **eval**uate, **train** better models, and look after a **db**.
     Works offline; data goes to stdout and remarks to stderr.
 
     Exit codes: 0 match or done, 1 non-match or nobody found, 2 wrong input, 70 a bug.

@@ -82,6 +82,9 @@ Database = Annotated[
     Path | None,
     typer.Option("--db", help="A database: a folder with a folder of photos for each person."),
 ]
+DatabaseFolder = Annotated[
+    Path, typer.Argument(metavar="DB", help="A database: a folder with a folder of photos for each person.")
+]
 NoRefresh = Annotated[
     bool, typer.Option("--no-refresh", help="Use the templates that are kept, without looking at the photos.")
 ]
@@ -136,6 +139,14 @@ def open_embedder(
     if embedder.spec.warning:
         notes.warn(embedder.spec.warning)
     return embedder
+
+
+def open_for_reading(
+    folders: Folders, notes: Notes, model: str, weights: Path | None, device: str, aligned: bool
+) -> Embedder:
+    """Return the embedder whose kept templates are meant; no image is shown to it."""
+    smallest = config.Detection.min_face_px
+    return open_embedder(folders, notes, model, weights, device, "largest", None, smallest, aligned)
 
 
 def open_rule(

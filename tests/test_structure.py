@@ -24,20 +24,20 @@ choice calibration
 embedder
 contents calibration_file calibrate calibration_report training_data
 records store rule recipe
-templates_file sources survey places learner
-enrolment layout
-gallery scores
-trials identify verify doctor validation
-scored evidence alarms
-figures train_events
+templates_file template_blocks sources survey places learner
+enrolment layout store_folder
+gallery scores template_import template_export
+trials identify verify doctor validation agreement compaction inventory integrity
+scored evidence alarms leftovers repair freshness
+figures train_events forget db_report
 evaluate groups compare sweep train
 evaluate_search worst eval_data text_plot
 evaluation
 eval_records plots
 report
 options
-cli_evidence cli_eval_data cli_match cli_embed
-cli_calibrate cli_eval cli_train
+cli_evidence cli_eval_data cli_match cli_embed cli_db_templates
+cli_db cli_calibrate cli_eval cli_train
 cli
 __main__
 """
@@ -197,6 +197,8 @@ def test_help_and_version_import_nothing_heavy():
         ["verify", "--help"],
         ["find", "--help"],
         ["embed", "--help"],
+        ["db", "--help"],
+        ["db", "import", "--help"],
     ):
         assert run(code, *arguments) == "[]", arguments
 
