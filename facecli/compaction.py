@@ -64,6 +64,10 @@ def compact(
                 _renumber(connection, kept, who)
                 connection.execute("INSERT INTO facts (key, value) VALUES ('swap', ?)", (SWAP,))
                 connection.execute("INSERT OR REPLACE INTO facts (key, value) VALUES ('erase', 1)")
+                # What was made from the old matrix does not fit the new one, whoever holds it open.
+                connection.execute(
+                    "INSERT OR REPLACE INTO facts (key, value) VALUES ('matrix', ?)", (os.urandom(16),)
+                )
         finally:
             # The note alone tells whether the new matrix counts, wherever this was interrupted.
             if not connection.execute("SELECT 1 FROM facts WHERE key = 'swap'").fetchone():
