@@ -75,6 +75,7 @@ def compact(
         os.replace(folder / SWAP, folder / MATRIX)
         connection.execute("DELETE FROM facts WHERE key = 'swap'")
         _erase(connection)
+        store.extend_compact()
         return dropped
 
 

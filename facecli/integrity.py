@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli import owners
+from facecli.compact import COMPACT
 from facecli.embedder import Enrolled
 from facecli.enrolment import Enroller
 from facecli.errors import DatabaseError, FaceError, printable
@@ -150,6 +151,9 @@ def _check_rows(kept: Store, checked: Checked) -> None:
         what = f"{len(lost):,} of {len(rows):,} templates are missing from the matrix"
         checked.problems.append(Problem("templates_missing", printable(kept.folder), what))
         checked.broken_rows += lost.tolist()
+    if not kept.compact().agrees(templates):
+        what = "the compact copy is not one of the matrix: searches may miss people"
+        checked.problems.append(Problem("compact_differs", printable(kept.folder / COMPACT), what))
     there = rows[rows < len(templates)]
     for start in range(0, len(there), BLOCK_ROWS):
         block = there[start : start + BLOCK_ROWS]

@@ -46,3 +46,4 @@ def repair(store: StoreFolder, checked: Checked, notify: Notify | None) -> None:
             census.seal(db)
             db.execute("UPDATE facts SET value = value + 1 WHERE key = 'generation'")
             db.execute("UPDATE facts SET value = 0 WHERE key = 'complete'")
+        kept.extend_compact()

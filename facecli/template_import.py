@@ -190,6 +190,7 @@ class _Batch:
                 " AND (SELECT value FROM facts WHERE key = 'generation') = 0"
             )
             self.db.execute("UPDATE facts SET value = value + 1 WHERE key = 'generation'")
+        self.store.extend_compact()
 
     def _is_known(self, digest: bytes) -> bool:
         return self.db.execute("SELECT 1 FROM contents WHERE digest = ?", (digest,)).fetchone() is not None

@@ -17,10 +17,13 @@ from standin import DIM, StandIn, template
 from facecli import template_import
 from facecli.agreement import compare_embedders, spearman
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile
+from facecli.forget import forget
 from facecli.gallery import Gallery, refresh
 from facecli.integrity import check
 from facecli.inventory import take_inventory
 from facecli.records import ROW_COLUMNS, SCHEMA, numbers, read_npy
+from facecli.repair import repair
+from facecli.store import Store
 from facecli.store_folder import store_folders
 from facecli.template_blocks import read_blocks
 from facecli.template_export import exported
@@ -332,6 +335,37 @@ def test_any_imports_in_any_order_hold_the_last_of_each_name(tmp_path_factory, p
         [store] = store_folders(root, root.parent / "cache")
         assert not check(root, store).problems
     shutil.rmtree(root.parent)
+
+
+# The compact copy
+
+
+def test_the_compact_copy_follows_imports_and_compactions_and_is_verified(root, monkeypatch):
+    monkeypatch.setattr("facecli.compact.WORTH_BYTES", 0)
+    monkeypatch.setattr("facecli.compact.CHUNK_BYTES", 64 * DIM)
+    rows = [(f"p{at % 20}", f"p{at % 20}/{at}.jpg", template(b"%d" % at)) for at in range(300)]
+    done = take(root, lines(rows))
+    [store] = store_folders(root, root.parent / "cache")
+
+    def covered():
+        with Store.reading(done.folder, DIM) as kept, kept.still():
+            assert kept.compact().agrees(kept.matrix())
+            return kept.compact().n_rows
+
+    assert covered() == 256
+    forget(root, "p3", cache_dir=root.parent / "cache")
+    assert len(np.load(done.folder / "templates.npy")) == 285
+    assert covered() == 256
+    assert len(kept(root)) == 285
+    assert not check(root, store).problems
+    with open(done.folder / "compact.npy", "r+b") as file:
+        file.seek(-10 * DIM, os.SEEK_END)
+        file.write(bytes(DIM))
+    found = check(root, store)
+    assert [problem.code for problem in found.problems] == ["compact_differs"]
+    repair(store, found, None)
+    assert covered() == 256
+    assert not check(root, store).problems
 
 
 # Agreement
