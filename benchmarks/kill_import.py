@@ -175,7 +175,7 @@ def main() -> int:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="50,000 rows of 128 numbers, 5 kills")
+    parser.add_argument("--quick", action="store_true", help="100,000 rows of 128 numbers, 4 kills")
     parser.add_argument("--work", type=Path, help="a folder on a large disk [default: a temporary one]")
     parser.add_argument("--json", type=Path, help="write the record to this file")
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
@@ -184,7 +184,7 @@ def main() -> int:
         child(*args.child, args.dim)
         return 0
     if args.quick:
-        args.rows, args.dim, args.kills = 50_000, 128, 5
+        args.rows, args.dim, args.kills = 100_000, 128, 4
     work = Path(tempfile.mkdtemp(dir=args.work))
     try:
         record = run(args, work)
