@@ -12,7 +12,7 @@ import typer
 from facecli import config
 from facecli.commands import INPUT_ERROR
 from facecli.errors import NoFace, UsageError
-from facecli.options import Aligned, Folders, Format, MinFace, Quiet, Seed
+from facecli.options import Aligned, Folders, Format, MinFace, Quiet, Seed, Weights
 from facecli.train_config import TrainConfig as Defaults
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def train(
             help="dlib, vggface2, casia-webface, torchvision:NAME, small-cnn or a checkpoint's folder.",
         ),
     ] = Defaults.base,
+    weights: Weights = None,
     no_pretrained: Annotated[
         bool, typer.Option("--no-pretrained", help="Start the base from chance, not from its weights.")
     ] = False,
@@ -176,6 +177,7 @@ def train(
         data=data,
         out=output,
         base=base,
+        weights=weights,
         pretrained=not no_pretrained,
         dim=dim,
         input_size=input_size,

@@ -79,6 +79,13 @@ def start(config: TrainConfig, *, cache_dir: Path, notify: Notify | None = None)
     Raises `UsageError`, `WeightsMissing` and what reading a checkpoint raises.
     """
     path = Path(config.base)
+    own = checkpoint.is_checkpoint(path) or config.base == architectures.SMALL_CNN or not config.pretrained
+    if config.weights is not None and own:
+        raise UsageError(
+            "--weights stands in for a base's published weights, and this base starts without them",
+            path=config.weights,
+            hint="leave --weights out",
+        )
     if checkpoint.is_checkpoint(path):
         return _from_checkpoint(config, path)
     spec = checkpoint.base_spec(config.base)
@@ -96,7 +103,9 @@ def start(config: TrainConfig, *, cache_dir: Path, notify: Notify | None = None)
         if scratch or not config.pretrained:
             module = architectures.build(architecture)
         else:
-            module = architectures.pretrained(architecture, cache_dir=cache_dir, notify=notify)
+            module = architectures.pretrained(
+                architecture, cache_dir=cache_dir, weights=config.weights, notify=notify
+            )
     # ImageNet weights know no faces, but they are learned and deserve a small learning rate.
     learned = config.pretrained and not scratch
     spec = _resized(replace(spec, name=_name(config), dim=dim), config.input_size)

@@ -17,6 +17,8 @@ class TrainConfig:
     """dlib, vggface2, casia-webface, torchvision:NAME, small-cnn or a checkpoint's folder."""
     pretrained: bool = True
     """Start from the base's published weights; small-cnn has none."""
+    weights: Path | None = None
+    """A file to use in place of the base's published weights."""
     dim: int | None = None
     """Put a new embedding head of this size on the base."""
     input_size: int | None = None
@@ -76,6 +78,5 @@ class TrainConfig:
     seed: int = 0
 
 
-PATHS = ("data", "out", "val")
 MAY_CHANGE = ("out", "device", "workers")
 """What a resumed run may change without becoming another run; `data` is held by its digest instead."""

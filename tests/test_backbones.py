@@ -13,7 +13,7 @@ import torchvision
 
 from facecli import engine
 from facecli.errors import UsageError, WeightsMissing
-from facecli.models import backbones, registry
+from facecli.models import architectures, backbones, registry
 
 torch.set_num_threads(1)
 
@@ -44,7 +44,7 @@ def hub(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", DIMS)
 def test_what_is_left_returns_the_features_the_classifier_saw(name):
     torch.manual_seed(0)
-    module, dim = backbones.backbone(name, False, Path("unused"))
+    module, dim = backbones.backbone(name)
     assert dim == DIMS[name]
     size = 224 if name.startswith(("vit", "swin")) else 96
     with torch.inference_mode():
@@ -131,15 +131,14 @@ def test_weights_in_torch_hubs_folder_are_found_checked_and_cut(hub, tmp_path, m
         ours = whole.fc(torch.from_numpy(features)).numpy()
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
-    module, dim = backbones.backbone("torchvision:googlenet", True, tmp_path)
-    assert dim == 1024
+    module = architectures.pretrained({"base": "torchvision:googlenet"}, cache_dir=tmp_path)
     assert torch.equal(module.conv1.conv.weight, whole.conv1.conv.weight)
 
     path.write_bytes(path.read_bytes()[:-1] + b"\7")
     with pytest.raises(WeightsMissing, match="wrong checksum"):
         registry.load_network(spec, cache_dir=tmp_path)
     with pytest.raises(WeightsMissing, match="wrong checksum"):
-        backbones.backbone("googlenet", True, tmp_path)
+        architectures.pretrained({"base": "torchvision:googlenet"}, cache_dir=tmp_path)
 
 
 def test_export_agrees_whatever_the_batch(hub, tmp_path, monkeypatch):

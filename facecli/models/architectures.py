@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from facecli.errors import BadInput, UsageError
 from facecli.models.contract import Table
-from facecli.models.registry import BUILT_IN, TORCHVISION, load_network
+from facecli.models.registry import BUILT_IN, TORCHVISION, load_network, resolve
 
 if TYPE_CHECKING:
     from facecli.download import Progress
@@ -78,24 +78,21 @@ def pretrained(
     architecture: Mapping[str, Any],
     *,
     cache_dir: Path,
+    weights: Path | None = None,
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> nn.Module:
     """Return the network of `architecture` with its base's published weights; the head starts by chance.
 
-    Raises what `build` raises, `WeightsMissing`, and `UsageError` for `small-cnn`, which has none.
+    `weights` is a file to use in place of the base's own, as in `load_network`. Raises what `build` raises,
+    `WeightsMissing`, and `UsageError` for `small-cnn`, which has none.
     """
     name = architecture.get("base")
     if name == SMALL_CNN:
         raise UsageError("small-cnn has no published weights", hint="train it from the start")
-    if isinstance(name, str) and name.startswith(TORCHVISION):
-        from facecli.models.backbones import backbone
-
-        base = backbone(name, True, cache_dir, progress=progress, notify=notify)
-        return _assembled(architecture, base, None)
-    if name in BUILT_IN:
-        spec = BUILT_IN[name]
-        network = load_network(spec, cache_dir=cache_dir, progress=progress, notify=notify)
+    if isinstance(name, str) and (name in BUILT_IN or name.startswith(TORCHVISION)):
+        spec = resolve(name)
+        network = load_network(spec, cache_dir=cache_dir, weights=weights, progress=progress, notify=notify)
         return _assembled(architecture, (network.torch(), spec.dim), None)
     return _assembled(architecture, None, None)
 
@@ -126,7 +123,7 @@ def _base(table: Table) -> tuple[nn.Module, int]:
     if name.startswith(TORCHVISION):
         from facecli.models.backbones import backbone
 
-        return backbone(name, False, Path())
+        return backbone(name)
     if name not in BUILT_IN:
         known = ", ".join((*BUILT_IN, f"{TORCHVISION}NAME", SMALL_CNN))
         raise BadInput(f"unknown base '{name}'", path=table.path, hint=f"known are {known}")

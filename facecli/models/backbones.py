@@ -12,7 +12,6 @@ import difflib
 import hashlib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 import torchvision
@@ -23,9 +22,6 @@ from facecli.engine import Network, Notify
 from facecli.errors import UsageError, WeightsMissing
 from facecli.models.export import load_state, to_onnx
 from facecli.models.registry import BUILT_IN, TORCHVISION, ModelSpec
-
-if TYPE_CHECKING:
-    from facecli.download import Progress
 
 GRAPH = "torchvision 1"
 """Raise it when the cut or the exported graph changes, so that older exports are not taken for it."""
@@ -103,31 +99,13 @@ def network(spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Noti
     return Network(short, key, onnx, module)
 
 
-def backbone(
-    name: str,
-    pretrained: bool,
-    cache_dir: Path,
-    *,
-    progress: Progress | None = None,
-    notify: Notify | None = None,
-) -> tuple[nn.Module, int]:
+def backbone(name: str) -> tuple[nn.Module, int]:
     """Return the network called `name` (with or without `torchvision:`) less its classifier, and its dimension.
 
-    The module maps float32 [N, 3, S, S] to [N, D]. `pretrained` loads the ImageNet weights, fetching them if
-    need be; otherwise it is initialised by chance from torch's generator. Raises `UsageError` for an unknown
-    name, `WeightsMissing`.
+    The module maps float32 [N, 3, S, S] to [N, D] and is initialised by chance from torch's generator. Raises
+    `UsageError` for an unknown name.
     """
-    short = _known(name)
-    if not pretrained:
-        return _cut(_uncut(short))
-    url = _weights(short).url
-    path = _hub_path(url)
-    if not path.is_file():
-        path = download.weights_path(url, cache_dir)
-        download.fetch(url, path, sha256=_digits(url), progress=progress, notify=notify)
-    else:
-        download.check(path, _digits(url))
-    return _cut(_loaded(short, path))
+    return _cut(_uncut(_known(name)))
 
 
 def _known(name: str) -> str:
