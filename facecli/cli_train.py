@@ -31,9 +31,11 @@ SHOWN_FAILURES = 5
 def train(
     context: typer.Context,
     data: Annotated[
-        Path,
+        list[Path],
         typer.Argument(
-            metavar="DATA", help="A folder of images for each person, or a folder with MNIST's idx files."
+            metavar="DATA...",
+            help="A folder of images for each person, or a folder with MNIST's idx files. Of several folders, such as"
+            " photos from two sources, people are told apart within each.",
         ),
     ],
     output: Annotated[
@@ -68,7 +70,7 @@ def train(
         typer.Option(
             "--loss",
             help="triplet, contrastive, logistic, multi-similarity, nt-xent, supcon, circle, softmax, arcface,"
-            " cosface or sub-center.",
+            " cosface, sub-center, or memory to fine-tune a face network.",
         ),
     ] = Defaults.loss,
     miner: Annotated[
@@ -174,7 +176,8 @@ def train(
     if pull is not None and min(pulls, default=-1.0) < 0:
         raise UsageError(f"--pull {pull} is not a strength", hint="0 or more, or several such as 3,10,30")
     settings = Defaults(
-        data=data,
+        data=data[0],
+        also=tuple(data[1:]),
         out=output,
         base=base,
         weights=weights,

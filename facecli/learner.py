@@ -19,6 +19,7 @@ from torch import Tensor
 
 from facecli import augment, distributed, freeze, recipe
 from facecli.errors import UsageError
+from facecli.memory import Memory
 from facecli.models.registry import ModelSpec
 from facecli.pairwise import mated_masks, squared_distances, unit
 from facecli.samplers import shard
@@ -54,7 +55,7 @@ class Learner:
             self.parts = freeze.blocks(begun.module, begun.architecture)
         # Channels last: a third faster on CPUs, and what tensor cores want.
         self.module = begun.module.to(self.device).to(memory_format=torch.channels_last)
-        self.loss = recipe.loss_for(config, begun.spec.dim, len(data.subjects)).to(self.device)
+        self.loss = recipe.loss_for(config, begun, len(data.subjects)).to(self.device)
         self.sampler = recipe.sampler_for(config, data)
         self.optimizer = recipe.optimizer_for(config, begun, self.loss)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -70,15 +71,19 @@ class Learner:
         return freeze.learning_blocks(self.config.freeze, len(self.parts), epoch, self.config.epochs)
 
     def begin(self) -> None:
-        """Take the base's embeddings as what the pull aims at and the classes start from, before training."""
-        if self.pull == 0 and not self.imprints:
+        """Take the base's templates: what the pull aims at, what classes start from, what a memory holds."""
+        if self.pull == 0 and not self.imprints and not isinstance(self.loss, Memory):
             return
-        templates = torch.from_numpy(self.templates(self.data.chips, mirror=False)).to(self.device)
+        # With the mirror image added where the network's contract says so: a steadier aim than the chip alone.
+        templates = torch.from_numpy(self.templates(self.data.chips)).to(self.device)
         if self.pull > 0:
             self.targets = templates
         if self.imprints:
             means = torch.zeros(len(self.data.subjects), self.spec.dim, device=self.device)
             self.loss.imprint(means.index_add(0, self.labels, templates))  # type: ignore[operator]
+        if isinstance(self.loss, Memory):
+            sources = self.data.sources if self.data.sources else (0,) * len(self.data.subjects)
+            self.loss.remember(templates, self.labels, torch.tensor(sources, device=self.device))
 
     def epoch(self, number: int, on_step: OnStep) -> dict[str, Any]:
         """Learn from every batch of epoch `number` (from 1); return its mean figures.
@@ -114,11 +119,10 @@ class Learner:
         images = sum(len(batch) for batch in batches)
         return means | {"seconds": seconds, "images_per_second": images / seconds}
 
-    def templates(self, chips: NDArray[np.uint8], *, mirror: bool = True) -> NDArray[np.float32]:
+    def templates(self, chips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return float32 [N, D] unit rows for chips uint8 [N, S, S, 3], as an embedder would.
 
-        Without `mirror` the mirror image is not added, whatever the network's contract says. With several
-        processes each embeds its part and all get the whole.
+        With several processes each embeds its part and all get the whole.
         """
         self.module.eval()
         world, rank = distributed.world(), distributed.rank()
@@ -131,7 +135,7 @@ class Learner:
                 x = torch.from_numpy(batch).to(self.device).permute(0, 3, 1, 2).float()
                 x = normalised(x, self.spec).contiguous(memory_format=torch.channels_last)
                 raw = self.module(x).float()
-                if self.spec.mirror and mirror:
+                if self.spec.mirror:
                     raw = raw + self.module(x.flip(3)).float()
                 rows.append(unit(raw).cpu().numpy())
         return np.concatenate(distributed.gather_objects(np.concatenate(rows)))

@@ -16,6 +16,7 @@ from facecli import classifiers, losses, miners
 from facecli.engine import Notify
 from facecli.errors import UsageError
 from facecli.freeze import Block, blocks
+from facecli.memory import Memory
 from facecli.models import architectures, checkpoint
 from facecli.models.registry import TORCHVISION, ModelSpec
 from facecli.samplers import PeopleTimesImages, RandomPairs, RandomTriplets, Sampler, Shuffled
@@ -29,7 +30,8 @@ HEAD_DIM = 128
 # (benchmarks/train_finetune.py).
 SCRATCH_LR = {"adamw": 1e-3, "sgd": 5e-2}
 FINE_TUNE_LR = {"adamw": 1e-5, "sgd": 1e-3}
-FINE_TUNE_PULL = 10.0
+FINE_TUNE_PULL = {"memory": 0.25}
+FINE_TUNE_PULL_ELSE = 10.0
 FINE_TUNE_BLEND = (0.5,)
 MARGINS = {
     "contrastive": 1.0,
@@ -47,6 +49,7 @@ SCALES = {
         "circle": 80.0,
         "nt-xent": 1 / 0.07,
         "supcon": 10.0,
+        "memory": 50.0,
     }
 }
 SUB_CENTRES = 3
@@ -54,7 +57,7 @@ SUB_CENTRES = 3
 CLASS_LOSSES = ("softmax", "arcface", "cosface", "sub-center")
 PAIR_LOSSES = ("contrastive", "logistic", "multi-similarity")
 BATCH_LOSSES = ("nt-xent", "supcon", "circle")
-LOSSES = ("triplet", *PAIR_LOSSES, *BATCH_LOSSES, *CLASS_LOSSES)
+LOSSES = ("triplet", *PAIR_LOSSES, *BATCH_LOSSES, *CLASS_LOSSES, "memory")
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +157,7 @@ def _resized(spec: ModelSpec, size: int | None) -> ModelSpec:
     return replace(spec, input_size=size, template=template)
 
 
-def loss_for(config: TrainConfig, dim: int, classes: int) -> nn.Module:
+def loss_for(config: TrainConfig, begun: Start, classes: int) -> nn.Module:
     """Return the loss, its own weights initialised by chance from the seed. Raises `UsageError`."""
     name = config.loss
     if name not in LOSSES:
@@ -166,7 +169,7 @@ def loss_for(config: TrainConfig, dim: int, classes: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if name in CLASS_LOSSES:
-            return _class_loss(name, dim, classes, margin, scale)
+            return _class_loss(name, begun.spec.dim, classes, margin, scale)
         if name == "triplet":
             return losses.Triplet(
                 margin,
@@ -180,6 +183,10 @@ def loss_for(config: TrainConfig, dim: int, classes: int) -> nn.Module:
             return losses.NTXent(1 / scale)
         if name == "supcon":
             return losses.SupCon(1 / scale)
+        if name == "memory":
+            if not begun.is_base:
+                raise _no_base("the loss 'memory'")
+            return Memory(scale / 5, scale)
         if name == "circle":
             return losses.Circle(margin, scale)
         miner = miners.pair_miner(miner_name(config))
@@ -220,7 +227,7 @@ def mines(config: TrainConfig) -> bool:
 def sampler_for(config: TrainConfig, data: TrainingSet) -> Sampler:
     """Return what makes up the batches. Raises `UsageError`, `BadInput` where the data are too few."""
     batch = config.people * config.images
-    if config.loss in CLASS_LOSSES:
+    if config.loss in CLASS_LOSSES or config.loss == "memory":
         return Shuffled(len(data), batch, seed=config.seed)
     name = miner_name(config) if config.loss == "triplet" or config.loss in PAIR_LOSSES else ""
     if name == "random-pairs":
@@ -272,7 +279,7 @@ def augmentation(config: TrainConfig, begun: Start) -> str:
 def pull(config: TrainConfig, begun: Start) -> float:
     """Return the weight of the pull towards the base. Raises `UsageError` where there is none to pull to."""
     if config.pull is None:
-        return FINE_TUNE_PULL if begun.is_base else 0.0
+        return FINE_TUNE_PULL.get(config.loss, FINE_TUNE_PULL_ELSE) if begun.is_base else 0.0
     if config.pull > 0 and not begun.is_base:
         raise _no_base("--pull")
     return config.pull

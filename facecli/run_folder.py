@@ -77,7 +77,7 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise BadInput(f"the run's configuration cannot be read ({error})", path=self._config) from error
         for name, value in asked.items():
-            if name not in (*MAY_CHANGE, "data", "val") and known.get(name) != value:
+            if name not in (*MAY_CHANGE, "data", "also", "val") and known.get(name) != value:
                 raise UsageError(
                     f"the run was begun with {name} = {known.get(name)}, not {value}",
                     path=self.root,

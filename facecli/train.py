@@ -78,7 +78,15 @@ def read_data(
             progress=progress,
         )
 
+    if config.also and config.val is None:
+        raise UsageError(
+            "people of several folders would be told apart by the look of their folder's photos",
+            path=config.also[0],
+            hint="validate on people of one kind of photos with --val",
+        )
     data = read(config.data)
+    if config.also:
+        data = training_data.together([data, *map(read, config.also)])
     if config.subjects:
         missing = sorted(set(config.subjects) - set(data.subjects))
         if missing:

@@ -13,6 +13,8 @@ class TrainConfig:
     data: Path
     """A folder of images per subject, or a folder with MNIST's idx files."""
     out: Path
+    also: tuple[Path, ...] = ()
+    """Further folders to train on, each from a source of its own."""
     base: str = "dlib"
     """dlib, vggface2, casia-webface, torchvision:NAME, small-cnn or a checkpoint's folder."""
     pretrained: bool = True
@@ -79,4 +81,4 @@ class TrainConfig:
 
 
 MAY_CHANGE = ("out", "device", "workers")
-"""What a resumed run may change without becoming another run; `data` is held by its digest instead."""
+"""What a resumed run may change without becoming another run; the data are held by their digest instead."""

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -44,7 +45,8 @@ class TrainingSet:
     """N chips and who they show.
 
     `chips` uint8 [N, S, S, 3] RGB; `labels` int64 [N] number `subjects` (names, in their order) from 0 without
-    gaps; `digests` are those of the images' bytes. `failures` are the images that gave no chip.
+    gaps; `digests` are those of the images' bytes. `failures` are the images that gave no chip. `sources` numbers
+    where each of `subjects` comes from, for those that were put together; empty when they come from one place.
     """
 
     chips: Chips
@@ -52,6 +54,7 @@ class TrainingSet:
     subjects: tuple[str, ...]
     digests: tuple[str, ...]
     failures: tuple[FaceError, ...] = ()
+    sources: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,7 +75,10 @@ class TrainingSet:
         chosen = np.isin(self.labels, [self.subjects.index(name) for name in wanted])
         _, labels = np.unique(self.labels[chosen], return_inverse=True)
         digests = tuple(d for d, take in zip(self.digests, chosen, strict=True) if take)
-        return TrainingSet(self.chips[chosen], labels.astype(np.int64), tuple(wanted), digests)
+        sources = tuple(self.sources[self.subjects.index(name)] for name in wanted) if self.sources else ()
+        return TrainingSet(
+            self.chips[chosen], labels.astype(np.int64), tuple(wanted), digests, sources=sources
+        )
 
 
 def load(
@@ -128,6 +134,29 @@ def load(
     names, labels = np.unique(shown, return_inverse=True)
     return TrainingSet(
         np.stack(chips), labels.astype(np.int64), tuple(names.tolist()), tuple(digests), tuple(failures)
+    )
+
+
+def together(sets: Sequence[TrainingSet]) -> TrainingSet:
+    """Return the training sets as one, which remembers where each subject comes from; the order is theirs.
+
+    Raises `BadInput` for a subject of two of them: whether that is one person cannot be known.
+    """
+    subjects: tuple[str, ...] = sum((part.subjects for part in sets), ())
+    twice = sorted(name for name, count in Counter(subjects).items() if count > 1)
+    if twice:
+        raise BadInput(
+            f"the subject '{twice[0]}' is in two of the folders",
+            hint="rename one, or put both into one folder if they are one person",
+        )
+    starts = np.cumsum([0, *(len(part.subjects) for part in sets)])
+    return TrainingSet(
+        np.concatenate([part.chips for part in sets]),
+        np.concatenate([part.labels + start for part, start in zip(sets, starts, strict=False)]),
+        subjects,
+        sum((part.digests for part in sets), ()),
+        sum((part.failures for part in sets), ()),
+        tuple(source for source, part in enumerate(sets) for _ in part.subjects),
     )
 
 

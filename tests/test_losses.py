@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from facecli import classifiers, miners, pairwise
-from facecli.errors import UsageError
+from facecli.errors import BadInput, UsageError
 from facecli.losses import Circle, Contrastive, Logistic, MultiSimilarity, NTXent, SupCon, Triplet
+from facecli.memory import Memory
 
 torch.set_num_threads(1)
 
@@ -326,6 +327,56 @@ def test_imprinted_classes_start_at_their_means():
     loss.imprint(means)
     unit = pairwise.unit(means).float()
     torch.testing.assert_close((unit @ pairwise.unit(loss.weight.T[::2]).T).diagonal(), torch.ones(4))
+
+
+def remembered(sources=(0, 0, 1, 1)) -> Memory:
+    loss = Memory(2.0, 50.0)
+    loss.remember(pairwise.unit(EMBEDDINGS), LABELS, torch.tensor(sources))
+    return loss
+
+
+def test_memory_equals_a_naive_loop_within_each_source():
+    loss = remembered()
+    batch = pairwise.unit(EMBEDDINGS[::2] + 0.3)
+    labels, sources = LABELS[::2].tolist(), [0, 0, 1, 1]
+    rows = pairwise.unit(EMBEDDINGS)
+    total = 0.0
+    for row, label in zip(batch, labels, strict=True):
+        positive = negative = 1.0
+        for other, its in zip(rows, LABELS.tolist(), strict=True):
+            s = float(row @ other)
+            if its == label:
+                positive += math.exp(-2 * (s - loss.threshold))
+            elif sources[its] == sources[label]:
+                negative += math.exp(50 * (s - loss.threshold))
+        total += math.log(positive) / 2 + math.log(negative) / 50
+    assert float(loss(batch, LABELS[::2]).loss) == pytest.approx(total / len(batch), abs=1e-12)
+
+
+def test_memory_trains_for_the_base_threshold_at_its_fmr(monkeypatch):
+    """The sixth of the 36 non-mated similarities of either order within the sources at one in six."""
+    monkeypatch.setattr("facecli.memory.FMR", 1 / 6)
+    s = pairwise.similarities(pairwise.unit(EMBEDDINGS))
+    ranked = sorted(
+        float(s[i, j]) for i in range(12) for j in range(12) if {i // 3, j // 3} in ({0, 1}, {2, 3})
+    )
+    assert remembered().threshold == pytest.approx(ranked[-6])
+
+
+def test_memory_does_not_tell_sources_apart():
+    """Moving one source as a whole changes no comparison within it: its people get the same gradient."""
+    batch = EMBEDDINGS[:3].clone().requires_grad_()
+    gradients = []
+    for factor in (1.0, -1.0):
+        loss = Memory(2.0, 50.0)
+        others = torch.cat([EMBEDDINGS[:6], factor * EMBEDDINGS[6:]])
+        loss.remember(pairwise.unit(others), LABELS, torch.tensor([0, 0, 1, 1]))
+        loss.threshold = 0.5
+        gradients.append(torch.autograd.grad(loss(batch, LABELS[:3]).loss, batch)[0])
+    assert torch.equal(*gradients)
+    assert gradients[0].abs().sum() > 0
+    with pytest.raises(BadInput, match="no two people"):
+        remembered((0, 1, 2, 3))
 
 
 def test_softmax_uses_the_length_of_the_embedding():

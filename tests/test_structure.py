@@ -22,7 +22,7 @@ pyramid metrics models comparisons classifiers reader search
 detect moment bootstrap probability draw freeze run_folder
 choice calibration
 embedder
-contents calibration_file calibrate calibration_report training_data
+contents calibration_file calibrate calibration_report training_data memory
 records store rule recipe
 templates_file template_blocks sources survey places learner
 enrolment layout store_folder
@@ -50,6 +50,7 @@ TORCH_AT_ONCE = {
     "freeze",
     "learner",
     "losses",
+    "memory",
     "miners",
     "pairwise",
     "recipe",

@@ -158,10 +158,13 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize("loss", ["triplet", "arcface"])
+@pytest.mark.parametrize("loss", ["triplet", "arcface", "memory"])
 def test_resumed_run_equals_an_unbroken_one(people, cache, tmp_path, loss):
     """Broken off in the middle of every epoch in turn."""
     options = {"loss": loss, "epochs": 4, "accumulate": 2, "freeze": "gradual"}
+    if loss == "memory":
+        first = fit(config(people, tmp_path / "first", epochs=1), cache_dir=cache)
+        options |= {"base": str(first.best), "dim": None, "input_size": None}
     fit(config(people, tmp_path / "whole", **options), cache_dir=cache)
     broken = config(people, tmp_path / "broken", **options)
     for epoch in (1, 2, 4):
@@ -358,6 +361,38 @@ def test_fine_tune_from_a_checkpoint_starts_where_it_ended(people, cache, tmp_pa
     last = json.loads((tmp_path / "second" / "log.jsonl").read_text().splitlines()[-1])
     assert [share for share, *_ in last["shares"]] == [0.5, 1.0]
     assert last["pull"] > 0
+
+
+def test_fine_tune_on_two_sources_is_validated_on_one(people, cache, tmp_path):
+    first = fit(config(people, tmp_path / "first", epochs=4, lr=5e-3), cache_dir=cache)
+    folders = []
+    for name, chosen in (("a", slice(0, 4)), ("b", slice(4, 8)), ("val", slice(8, 12))):
+        for person in sorted(people.iterdir())[chosen]:
+            shutil.copytree(person, tmp_path / name / person.name)
+        folders.append(tmp_path / name)
+    settings = config(
+        folders[0],
+        tmp_path / "second",
+        also=(folders[1],),
+        base=str(first.best),
+        dim=None,
+        input_size=None,
+        loss="memory",
+        epochs=2,
+        freeze="1-last-block",
+    )
+    with pytest.raises(UsageError, match="--val"):
+        fit(settings, cache_dir=cache)
+    settings = replace(settings, val=folders[2])
+    events = []
+    fit(settings, cache_dir=cache, report=events.append)
+    began = next(e for e in events if isinstance(e, Began))
+    assert (began.people, began.images, began.val_people) == (8, 32, 4)
+    assert 0 < began.trainable < began.parameters
+    records = [json.loads(line) for line in (tmp_path / "second" / "log.jsonl").read_text().splitlines()]
+    assert 0 < records[1]["active_fraction"] <= 1
+    with pytest.raises(UsageError, match="'memory' needs a base"):
+        fit(config(people, tmp_path / "none", loss="memory"), cache_dir=cache)
 
 
 def test_strong_pull_keeps_the_base(people, cache, tmp_path):

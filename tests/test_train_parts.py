@@ -139,6 +139,23 @@ def test_split_shares_no_subject_and_stays_when_people_are_added(tmp_path):
         training_data.split(data.of(["p00", "p01"]), 0.25, 0)
 
 
+def test_sets_from_several_sources_remember_whence(tmp_path):
+    def made(names: str, images: int) -> training_data.TrainingSet:
+        labels = np.repeat(np.arange(len(names)), images)
+        chips = np.full((len(labels), 1, 1, 3), ord(names[0]), np.uint8)
+        return training_data.TrainingSet(
+            chips, labels, tuple(names), tuple(f"{n}{k}" for k, n in enumerate(labels))
+        )
+
+    data = training_data.together([made("abc", 2), made("xy", 3)])
+    assert data.names == list("aabbccxxxyyy")
+    assert data.chips[:, 0, 0, 0].tolist() == [97] * 6 + [120] * 6
+    assert data.sources == (0, 0, 0, 1, 1)
+    assert data.of(["y", "b"]).sources == (0, 1)
+    with pytest.raises(BadInput, match="'c' is in two"):
+        training_data.together([made("abc", 2), made("cd", 1)])
+
+
 def test_idx_files(tmp_path):
     pixels = np.arange(2 * 28 * 28, dtype=np.uint32).astype(np.uint8).reshape(2, 28, 28)
     raw = b"\0\0\x08\x03" + b"".join(n.to_bytes(4, "big") for n in (2, 28, 28)) + pixels.tobytes()
@@ -289,7 +306,7 @@ def test_head_and_base_learn_at_their_own_rates():
         loss_lr_factor=3.0,
     )
     begun = recipe.start(config, cache_dir=Path())
-    loss = recipe.loss_for(config, 8, 4)
+    loss = recipe.loss_for(config, begun, 4)
     rates = {}
     for group in recipe.optimizer_for(config, begun, loss).param_groups:
         for parameter in group["params"]:
