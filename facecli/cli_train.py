@@ -66,11 +66,11 @@ def train(
         float, typer.Option("--val-share", min=0, max=0.9, help="Share of DATA's people to validate on.")
     ] = Defaults.val_share,
     loss: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--loss",
             help="triplet, contrastive, logistic, multi-similarity, nt-xent, supcon, circle, softmax, arcface,"
-            " cosface, sub-center, or memory to fine-tune a face network.",
+            " cosface, sub-center, or memory, which fine-tunes a face network and then is the default; else arcface.",
         ),
     ] = Defaults.loss,
     miner: Annotated[

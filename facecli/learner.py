@@ -75,7 +75,8 @@ class Learner:
         if self.pull == 0 and not self.imprints and not isinstance(self.loss, Memory):
             return
         # With the mirror image added where the network's contract says so: a steadier aim than the chip alone.
-        templates = torch.from_numpy(self.templates(self.data.chips)).to(self.device)
+        with self._autocast():
+            templates = torch.from_numpy(self.templates(self.data.chips)).to(self.device)
         if self.pull > 0:
             self.targets = templates
         if self.imprints:

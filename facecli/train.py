@@ -54,6 +54,7 @@ def fit(
     Raises `UsageError`, `BadInput`, `WeightsMissing` and what reading the data raises.
     """
     begun = recipe.start(config, cache_dir=cache_dir, notify=notify)
+    config = recipe.decided(config, begun)
     data, val = read_data(config, begun.spec, cache_dir, progress)
     return _Run(config, begun, data, val, report).run(resume)
 
@@ -122,6 +123,7 @@ class _Run:
         self.start: Weights = self._weights()
         self.folder = RunFolder(config.out)
         self.alarms: list[Alarm] = []
+        self.best_templates: NDArray[np.float32] | None = None
 
     def run(self, resume: bool) -> Trained:
         digest = f"{self.data.digest} {self.val.digest}"
@@ -132,6 +134,7 @@ class _Run:
         self.learner.begin()
         if state is None:
             best = self._judged(0, 1.0, start_templates)
+            self.best_templates = start_templates
             history: list[dict[str, Any]] = [{"loss": None, **best}]
             self._save(self.folder.best, best, [])
             self._keep(0, history, best)
@@ -142,12 +145,12 @@ class _Run:
         for epoch in range(len(history), self.config.epochs + 1):
             figures = self.learner.epoch(epoch, lambda *step, epoch=epoch: self.report(Step(epoch, *step)))
             candidates = self._candidates(epoch)
-            for found in candidates:
+            for found, templates in candidates:
                 if found["rank"] > best["rank"]:
-                    best = found
+                    best, self.best_templates = found, templates
                     self._save(self.folder.best, best, history)
-            record = candidates[-1] | figures | {"best_epoch": best["epoch"], "best_share": best["share"]}
-            record["shares"] = [[found["share"], *found["rank"]] for found in candidates]
+            record = candidates[-1][0] | figures | {"best_epoch": best["epoch"], "best_share": best["share"]}
+            record["shares"] = [[found["share"], *found["rank"]] for found, _ in candidates]
             raised = alarms.after(
                 [*history, record], mines=recipe.mines(self.config), headline=record["headline"]
             )
@@ -184,13 +187,17 @@ class _Run:
             )
         )
 
-    def _candidates(self, epoch: int) -> list[dict[str, Any]]:
-        """Return how good the epoch's weights are, blended with the base's by each share; the last is unblended."""
+    def _candidates(self, epoch: int) -> list[tuple[dict[str, Any], NDArray[np.float32]]]:
+        """Return how good the epoch's weights are, blended with the base's by each share, and the templates they make.
+
+        The last is unblended.
+        """
         learned = self._weights()
         found = []
         for share in self.shares:
             self._load(learned, share)
-            found.append(self._judged(epoch, share, self.learner.templates(self.val.chips)))
+            templates = self.learner.templates(self.val.chips)
+            found.append((self._judged(epoch, share, templates), templates))
         self._load(learned, 1.0)
         return found
 
@@ -256,11 +263,12 @@ class _Run:
     def _finished(
         self, history: list[dict[str, Any]], best: dict[str, Any], start_templates: NDArray[np.float32]
     ) -> Trained:
-        self.learner.module.load_state_dict(
-            checkpoint.load(checkpoint.read_spec(self.folder.best)).state_dict()
-        )
-        templates = self.learner.templates(self.val.chips)
         spec = checkpoint.read_spec(self.folder.best)
+        templates = self.best_templates
+        if templates is None:
+            # The best epoch was before the run was broken off.
+            self.learner.module.load_state_dict(checkpoint.load(spec).state_dict())
+            templates = self.learner.templates(self.val.chips)
         comparisons = cross_comparisons(templates, self.val.names)
         if self.first:
             network = checkpoint.network(spec, self.folder.root, None, None)

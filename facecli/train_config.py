@@ -38,7 +38,8 @@ class TrainConfig:
     subjects: tuple[str, ...] = ()
     """Train on these subjects of `data` alone; all of them if empty."""
 
-    loss: str = "arcface"
+    loss: str | None = None
+    """memory for a base whose embeddings the network keeps, else arcface (see `recipe.LOSSES`)."""
     miner: str | None = None
     margin: float | None = None
     scale: float | None = None
