@@ -89,8 +89,14 @@ def tell(event) -> None:
             json.dumps({k: v for k, v in r.items() if not k.endswith("_interval") and k != "alarms"}),
             flush=True,
         )
-    elif isinstance(event, Began | Alarm):
-        print(event, flush=True)
+    elif isinstance(event, Began):
+        print(
+            f"{event.images} images of {event.people} people ({len(event.failures)} without a face),"
+            f" {event.trainable:,} of {event.parameters:,} parameters learn",
+            flush=True,
+        )
+    elif isinstance(event, Alarm):
+        print(event.text, flush=True)
     elif isinstance(event, Step) and event.step % 50 == 0:
         print(f"  {event.step}/{event.steps} {event.images_per_second:.0f} images/s", flush=True)
 

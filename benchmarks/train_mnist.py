@@ -83,7 +83,8 @@ def row(name: str, dim: int, epochs: int, train, test, seed: int) -> dict:
         seed=seed,
         **ROWS[name],
     )
-    learner = Learner(config, recipe.start(config, cache_dir=Path()), train)
+    begun = recipe.start(config, cache_dir=Path())
+    learner = Learner(recipe.decided(config, begun), begun, train)
     start = time.perf_counter()
     for epoch in range(1, epochs + 1) if name != "before training" else ():
         learner.epoch(epoch, lambda *step: None)

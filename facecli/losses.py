@@ -107,14 +107,16 @@ class Contrastive(nn.Module):
         s = similarities(unit(embeddings))
         d = chords(s)
         chosen = self.miner(s.detach(), Scene(labels, self.negative_margin, embeddings.shape[1], generator))
-        positive = F.relu(d - self.positive_margin) * chosen.positive
+        # The positives are few: picked out, they spare passes over the whole of d.
+        positive = F.relu(d[chosen.positive] - self.positive_margin)
         negative = F.relu(self.negative_margin - d) * chosen.negative
         if self.power != 1:
             positive, negative = positive.pow(self.power), negative.pow(self.power)
         violating = negative.detach() > 0
         active = violating.sum() / chosen.negative.sum().clamp(min=1)
         if self.reduction == "pairs":
-            return Outcome(_mean(positive + negative, chosen.positive | chosen.negative), active)
+            pairs = (chosen.positive | chosen.negative).sum().clamp(min=1)
+            return Outcome((positive.sum() + negative.sum()) / pairs, active)
         if self.reduction == "mean":
             return Outcome(_mean(positive, chosen.positive) + _mean(negative, chosen.negative), active)
         return Outcome(_mean(positive, positive.detach() > 0) + _mean(negative, violating), active)
