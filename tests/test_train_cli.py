@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -102,6 +103,19 @@ def test_a_second_run_needs_resume_or_another_folder(run):
     resumed = run("--epochs", 1, "--resume")
     assert resumed.exit_code == 0
     assert resumed.stdout == ""
+
+
+def test_several_folders_are_sources_of_their_own(run, people, tmp_path):
+    for name, chosen in (("a", "p[012]"), ("b", "p[345]"), ("val", "p[67]")):
+        for person in people.glob(chosen):
+            shutil.copytree(person, tmp_path / name / person.name)
+    two = {"data": tmp_path / "a", "small": SMALL.replace("--val-share 0.3", "--epochs 1")}
+    refused = run(tmp_path / "b", **two)
+    assert refused.exit_code == 2
+    assert "--val" in refused.stderr
+    done = run(tmp_path / "b", "--val", tmp_path / "val", **two)
+    assert done.exit_code == 0
+    assert "18 images of 6 people, validating on 6 of 2 others" in done.stderr
 
 
 def test_interrupted_says_how_to_go_on(run, monkeypatch):
