@@ -4,8 +4,8 @@
     python benchmarks/train_losses_speed.py [--batch 128 512 1024] [--json FILE]
 
 Embeddings are 512-d, 4 images a class, float32, spread about their class so that some triplets are active. Each
-figure is the least of several repeats, ours and theirs taking turns. `peak` is the greatest resident memory of the
-process less that before, each measured in a process of its own.
+figure is the least processor time of several repeats, ours and theirs taking turns. `peak` is the greatest resident
+memory of the process less that before, each measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def batch_of(size: int):
 
 def once(loss, rows, labels) -> float:
     rows.grad = None
-    start = time.perf_counter()
+    start = time.process_time()
     loss(rows, labels).backward()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def measure(name: str, size: int) -> dict:
