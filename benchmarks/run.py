@@ -1,6 +1,6 @@
 """Every speed figure of the README, in one go: tables on stdout, every sample as JSON beside this script.
 
-    python benchmarks/run.py --lfw DIR --wild DIR [--quick] [--only NAME ...] [--peers FOLDER]
+    python benchmarks/run.py --lfw DIR --wild DIR [--quick] [--only NAME ...] [--peers FOLDER] [--tree FOLDER]
 
 LFW and wild are folders with a folder of photos a person; parts whose photos are not given are left out, and said to
 be. The peers come from PyPI into environments of their own (`peers.py`), kept in --peers for the next time;
@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds")
     parser.add_argument("--only", nargs="+", choices=[part.name for part in PARTS], help="only these parts")
     parser.add_argument("--peers", type=Path, default=default_cache_dir() / "benchmarks")
+    parser.add_argument("--tree", type=Path, help="keep the million photos here, and use them again")
     parser.add_argument("--json", type=Path, help="where the samples go (default: results/DATE.json)")
     arguments = parser.parse_args()
     results: dict[str, Any] = {}
@@ -130,7 +131,12 @@ PARTS = (
         targets.detection,
     ),
     Part("search", lambda _: [], ["--quick"], targets.search, environment="search"),
-    Part("million", lambda _: [], ["--quick"], targets.million),
+    Part(
+        "million",
+        lambda a: ["--keep", str(a.tree)] if a.tree is not None else [],
+        ["--quick"],
+        targets.million,
+    ),
 )
 
 
