@@ -25,7 +25,7 @@ from facecli.options import (
     open_for_reading,
 )
 
-db = typer.Typer(name="db", no_args_is_help=True, rich_markup_mode="markdown")
+db = typer.Typer(name="db", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
 
 @db.callback()

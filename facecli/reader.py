@@ -245,7 +245,8 @@ class Reader:
                 hint="upgrade facecli",
             )
         if version != VERSION:
-            raise Damaged(f"{INDEX} is not an index of templates", path=self.folder)
+            what = f"is of an older facecli (format {version})" if version else "is not an index of templates"
+            raise Damaged(f"{INDEX} {what}", path=self.folder)
         dim = self._fact("dim")
         if dim != self.dim:
             raise EmbedderMismatch(

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -317,6 +318,15 @@ def test_a_foreign_database_is_damage(tmp_path):
     connection.execute("CREATE TABLE photos (name TEXT)")
     connection.close()
     with pytest.raises(Damaged, match="not an index of templates"), Store.reading(tmp_path, DIM):
+        pass
+
+
+def test_an_older_format_is_named_and_made_again(tmp_path):
+    with Store.writing(tmp_path, DIM, None) as store:
+        commit(store, range(3))
+    with closing(sqlite3.connect(tmp_path / INDEX)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    with pytest.raises(Damaged, match=r"is of an older facecli \(format 1\)"), Store.reading(tmp_path, DIM):
         pass
 
 
