@@ -10,7 +10,6 @@ import json
 import math
 import re
 from dataclasses import asdict, dataclass, fields
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +162,8 @@ def find_calibration(embedder_id: str, user_dir: Path) -> Calibration | None:
 def shipped(embedder_id: str) -> Calibration | None:
     """Return the calibration that came with facecli for the embedder, or None."""
     name = f"{_safe(embedder_id)}.json"
-    file = resources.files("facecli.data").joinpath(name)
+    # importlib.resources would be felt at every start.
+    file = Path(__file__).with_name("data") / name
     return from_json(file.read_bytes(), path=f"facecli/data/{name}") if file.is_file() else None
 
 

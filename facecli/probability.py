@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facecli.comparisons import Comparisons
 from facecli.config import DEFAULT_PRIOR
 from facecli.errors import UsageError
+
+if TYPE_CHECKING:
+    from facecli.comparisons import Comparisons
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,6 @@ from facecli.calibration_file import find_calibration, installed_path, load
 from facecli.config import DEFAULT_FMR, DEFAULT_PRIOR
 from facecli.errors import NoCalibration, UsageError
 from facecli.intervals import rule_of_three, trials_needed
-from facecli.metrics import fmr_for_fpir, fpir_for_fmr
 
 
 @dataclass(frozen=True)
@@ -123,6 +122,9 @@ def rule_for_fpir(rule: Rule, fpir: float, samples: int) -> Rule:
         raise UsageError(f"an FPIR of {fpir:g} is not between 0 and 1")
     if rule.calibration is None:
         raise NoCalibration("an FPIR is chosen by a calibration, and there is none")
+    # Only this asks for it, and its import is felt at every start.
+    from facecli.metrics import fmr_for_fpir, fpir_for_fmr
+
     fmr = fmr_for_fpir(fpir, samples)
     have = rule.calibration.chosen.n_nonmated
     if have < trials_needed(fmr):
