@@ -34,6 +34,10 @@ FORMAT = "facecli calibration"
 VERSION = 1
 REMAKE = "make it again with 'facecli calibrate'"
 
+# Found without importlib.resources, whose import would be felt at every start.
+SHIPPED = Path(__file__).with_name("data")
+"""The calibrations that came with facecli."""
+
 
 @dataclass(frozen=True)
 class Installed:
@@ -162,8 +166,7 @@ def find_calibration(embedder_id: str, user_dir: Path) -> Calibration | None:
 def shipped(embedder_id: str) -> Calibration | None:
     """Return the calibration that came with facecli for the embedder, or None."""
     name = f"{_safe(embedder_id)}.json"
-    # importlib.resources would be felt at every start.
-    file = Path(__file__).with_name("data") / name
+    file = SHIPPED / name
     return from_json(file.read_bytes(), path=f"facecli/data/{name}") if file.is_file() else None
 
 

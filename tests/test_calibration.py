@@ -504,7 +504,7 @@ def test_installing_finding_and_restoring(one_set, two_sets, tmp_path, monkeypat
     data = tmp_path / "data"
     data.mkdir()
     (data / f"{ID}.json").write_text(files.to_json(one_set))
-    monkeypatch.setattr(files.resources, "files", lambda package: data)
+    monkeypatch.setattr(files, "SHIPPED", data)
     before = (data / f"{ID}.json").read_bytes()
     assert files.restore(ID, tmp_path).basis == CROSS_FITTED
     assert files.find_calibration(ID, tmp_path).basis == CROSS_FITTED
