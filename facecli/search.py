@@ -104,6 +104,8 @@ def best_rows(
         usable = None
     n_covered = usable.n_rows if usable is not None else 0
     found: list[Best] = []
+    # There are no more owners than that: memory is for those, and not for all that could be asked for.
+    top = max(1, min(top, len(templates) + (len(shared[0]) if shared is not None else 0)))
     group = max(1, min(_GROUP, _LEADERS // top))
     for at in (slice(start, start + group) for start in range(0, len(probes), group)):
         excluded = exclude[at] if exclude is not None else np.full(len(probes[at]), -1)

@@ -320,3 +320,13 @@ class TestFile:
     def test_a_long_name_is_refused(self, tmp_path, templates):
         with pytest.raises(ValueError, match="64 bytes"):
             extend(tmp_path / "compact.npy", templates, b"x" * 65)
+
+
+def test_more_may_be_asked_for_than_there_is():
+    templates = mixed(np.random.default_rng(0), 50, 8, ["random"])
+    owners = np.full(50, -2, np.int32)
+    shared = np.repeat(np.arange(50), 2), np.arange(100)
+    for those in ((None, None), (owners, shared)):
+        found = best_rows(templates, templates[:3], 10**15, owners=those[0], shared=those[1])
+        for probe, best in zip(templates, found, strict=False):
+            assert same(best, scan(templates, probe, 100, *those, -1))
