@@ -55,9 +55,14 @@ def create(folder: Path, dim: int) -> None:
             facts = [("dim", dim), ("complete", 0), ("generation", 0), ("matrix", os.urandom(16))]
             connection.executemany("INSERT INTO facts (key, value) VALUES (?, ?)", facts)
             connection.execute("COMMIT")
-        # SQLite would play back what is left of an earlier index of this name.
-        (folder / f"{INDEX}-journal").unlink(missing_ok=True)
-        os.replace(aside, folder / INDEX)
+        put_in_place(aside, folder)
+
+
+def put_in_place(aside: Path, folder: Path) -> None:
+    """Rename a finished index to the one of `folder`, which has none."""
+    # SQLite would play back what is left of an earlier index of this name.
+    (folder / f"{INDEX}-journal").unlink(missing_ok=True)
+    os.replace(aside, folder / INDEX)
 
 
 def set_aside(folder: Path, notify: Notify | None) -> None:

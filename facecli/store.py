@@ -29,7 +29,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +41,7 @@ from facecli.compact import COMPACT, extend, forget_from, worth_it
 from facecli.embedder import Enrolled
 from facecli.engine import Notify
 from facecli.errors import FaceError
-from facecli.index import INDEX, create, exists, explained, fresh, locked, opened
+from facecli.index import INDEX, create, exists, explained, fresh, locked, opened, put_in_place
 from facecli.matrix import append_rows, is_matrix, write_empty
 from facecli.reader import MATRIX, Reader
 
@@ -153,15 +153,26 @@ class Store(Reader):
         """Copy the store to a folder without one, where it appears whole or not at all."""
         import shutil
 
-        with explained(folder):
+        with explained(folder), ExitStack() as opened_files:
             aside = fresh(folder / f"{INDEX}.part")
-            with closing(sqlite3.connect(aside)) as new:
-                self.connection.backup(new)
-            for name in (MATRIX, *self._facts("swap")):
-                if (self.folder / name).is_file():
-                    shutil.copyfile(self.folder / name, folder / f"{name}.part")
-                    os.replace(folder / f"{name}.part", folder / name)
-            os.replace(aside, folder / INDEX)
+            sources = {}
+            # Index and matrix of one moment: a compaction gives the rows other numbers. What is open stays as it is.
+            with self.still():
+                # That of a compaction first: if it is in its place by now, that is where the next look goes.
+                for name in (*self._facts("swap"), MATRIX):
+                    with contextlib.suppress(FileNotFoundError):
+                        sources[name] = opened_files.enter_context(open(self.folder / name, "rb"))
+                with closing(sqlite3.connect(aside)) as new:
+                    self.connection.backup(new)
+            for name, source in sources.items():
+                with open(folder / f"{name}.part", "wb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(folder / f"{name}.part", folder / name)
+            # Of an earlier store, it may bear the same name and cover other rows.
+            (folder / COMPACT).unlink(missing_ok=True)
+            put_in_place(aside, folder)
 
     def extend_compact(self) -> None:
         """Bring the compact copy up to what the index names, where it is worth it."""

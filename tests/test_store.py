@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from standin import DIM, half_commit, template
 
 from facecli import census, compact, contents, matrix, owners
 from facecli.compact import COMPACT
+from facecli.compaction import compact as compact_store
 from facecli.errors import DatabaseError, NoFace
 from facecli.fingerprint import NO_PHOTOS, fingerprint
 from facecli.index import INDEX, Damaged, locked
@@ -240,6 +242,55 @@ def test_the_journal_of_an_index_that_was_deleted_does_not_spoil_the_next(tmp_pa
     with Store.writing(tmp_path, DIM, None) as store:
         commit(store, range(7))
     assert_holds(tmp_path, 7)
+
+
+def test_what_is_left_of_an_earlier_store_does_not_spoil_a_copy(tmp_path, small_copy):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    with Store.writing(source, DIM, None) as store:
+        commit(store, range(30))
+    shutil.copytree(source, target)
+    with Store.writing(target, DIM, None) as store:
+        commit(store, range(200, 270), "Bea")
+    half_commit(target)
+    (target / INDEX).unlink()
+    with Store.writing(source, DIM, None) as store:
+        commit(store, range(30, 100))
+        store.copy_to(target)
+    assert not (target / f"{INDEX}-journal").exists()
+    assert_holds(target, 100)
+    with Store.reading(target, DIM) as store:
+        snapshot = store.snapshot()
+    assert snapshot.compact.agrees(snapshot.templates)
+
+
+def test_a_copy_made_beside_a_compaction_is_of_one_moment(tmp_path, monkeypatch):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    with Store.writing(source, DIM, None) as store:
+        commit(store, range(100, 130), "Bea")
+        commit(store, range(100))
+    compaction = threading.Thread(target=compact_store, args=(source, DIM), kwargs={"forget": b"Bea"})
+    asked = Store._facts
+
+    def facts(store, key):
+        found = asked(store, key)
+        if key == "swap" and threading.current_thread() is threading.main_thread() and not compaction.ident:
+            compaction.start()
+            compaction.join(0.3)
+        return found
+
+    with Store.reading(source, DIM) as store:
+        monkeypatch.setattr(Store, "_facts", facts)
+        store.copy_to(target)
+    compaction.join()
+    monkeypatch.undo()
+    assert_holds(source, 100)
+    with Store.reading(target, DIM) as store:
+        templates = store.snapshot().templates
+        for _, path, row in store.samples():
+            assert templates[row].tobytes() == template(b"%d" % int(path.split(b".")[0])).tobytes()
 
 
 def test_a_reader_beside_a_commit_sees_the_state_before_it(tmp_path):
