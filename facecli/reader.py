@@ -34,6 +34,8 @@ class Snapshot:
     generation: int
     complete: bool
     """False while an enrolment is going on, or after one that was cut off."""
+    numbering: bytes
+    """Changes when rows get other numbers."""
     templates: NDArray[np.float32]
     """[N, D], mapped from the file."""
     compact: Compact
@@ -133,7 +135,7 @@ class Reader:
         Raises `DatabaseError` when the matrix has lost rows that samples need.
         """
         with self.still():
-            generation, complete = self.generation(), self.complete()
+            generation, complete, numbering = self.generation(), self.complete(), self._identity()
             [(n_samples, n_subjects, n_several)] = self._rows(
                 "SELECT TOTAL(n_samples), TOTAL(n_samples > 0), TOTAL(n_several) FROM subjects"
             )
@@ -160,7 +162,9 @@ class Reader:
         by_row = np.full(len(templates), owners.NOBODY, np.int32)
         by_row[: len(owned)] = owned
         counts = int(n_samples), int(n_subjects), int(n_several)
-        return Snapshot(generation, complete, templates, compact, by_row, shared, subjects, *counts)
+        return Snapshot(
+            generation, complete, numbering, templates, compact, by_row, shared, subjects, *counts
+        )
 
     def subject_id(self, name: bytes) -> int | None:
         """Return the id of a subject; None for one that is not there."""

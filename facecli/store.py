@@ -206,6 +206,8 @@ class Store(Reader):
             census.recount(self.connection)
             self._put_fact("generation", self.generation() + 1)
             self._put_fact("complete", 0)
+            # The rows will be given to others.
+            self._put_fact("matrix", os.urandom(16))
 
-    def _put_fact(self, key: str, value: int) -> None:
+    def _put_fact(self, key: str, value: int | bytes) -> None:
         self.connection.execute("INSERT OR REPLACE INTO facts (key, value) VALUES (?, ?)", (key, value))

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from standin import DIM, StandIn, gallery_of, half_commit, template
 
-from facecli import compact, enrolment, errors, files, gallery, search, survey
+from facecli import compact, compaction, enrolment, errors, files, gallery, search, survey
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError
 from facecli.gallery import Gallery, refresh
 from facecli.store import Photo, Store
@@ -1064,6 +1064,28 @@ def test_a_gallery_that_was_overtaken_answers_from_the_later_moment(people, cach
     assert [one.subject for one in candidates][0] == "Cyd"
     assert {one.subject for one in candidates} == {"Ada", "Cyd"}
     assert (found.subjects, found.n_subjects, found.n_samples) == (("Ada", "Cyd"), 2, 3)
+
+
+@pytest.mark.parametrize("how", ["compacted", "lost"])
+def test_rows_of_before_they_were_numbered_anew_are_refused(people, cache, settled, how):
+    found, _ = refresh(people, StandIn(), cache_dir=cache)
+    probe, row = template(b"ada 2"), next(one.row for one in found.samples if one.path == "Ada/2.jpg")
+    (rows, ids), folder = found.owned_rows(), folder_of(people)
+    assert found.path_of(row, int(ids[rows == row][0])) == "Ada/2.jpg"
+    (people / "Ada/1.jpg").unlink()
+    if how == "compacted":
+        refresh(people, StandIn(), cache_dir=cache)
+        compaction.compact(folder, DIM)
+    else:
+        (folder / "templates.npy").rename(folder / "lost")
+        refresh(people, StandIn(), cache_dir=cache)
+    assert found.search(probe, 1)[0][0].path == "Ada/2.jpg"
+    with pytest.raises(DatabaseError, match="other rows since it was opened; open it again"):
+        found.search(probe, 1, exclude_rows=np.array([row]))
+    assert found.path_of(row, int(ids[rows == row][0])) == "a photo that cannot be told any more"
+    opened = Gallery.open(people, "standin-16", DIM, cache_dir=cache)
+    own = next(one.row for one in opened.samples if one.path == "Ada/2.jpg")
+    assert opened.search(probe, 1, exclude_rows=np.array([own]))[0][0].path == "Bob/deep/er/1.JPG"
 
 
 def test_a_gallery_does_not_stop_a_writer(people, cache, settled):
