@@ -81,8 +81,7 @@ class Gallery:
     """The people enrolled in the database in `root`, at one moment.
 
     Names and paths are looked up when they are asked for. If others have changed the database by then, the
-    gallery takes over the later moment, with all that is in it. Rows that it gave keep their meaning, unless a
-    compaction numbers them anew.
+    gallery takes over the later moment, with all that is in it. Only a compaction gives rows other numbers.
     """
 
     def __init__(self, root: Path, embedder_id: str, folder: Path, dim: int) -> None:
@@ -169,8 +168,8 @@ class Gallery:
         probes are searched together; the choice is exact wherever similarities differ by more than 1e-6.
         `exclude_rows` [M] names for each probe a row that is passed over, such as its own; -1 for none.
 
-        Raises `EmbedderMismatch` for another D, `BadInput` for values that are not finite, and `DatabaseError`
-        for `exclude_rows` after a compaction.
+        Raises `EmbedderMismatch` for another D, `BadInput` for values that are not finite, `DatabaseError` for rows
+        of before a compaction.
         """
         probes = np.ascontiguousarray(np.atleast_2d(probes), dtype=np.float32)
         self._check(probes, top)
@@ -178,12 +177,8 @@ class Gallery:
         before = self._moment
         found = before.search(probes, top, exclude)
         with self._still() as moment:
-            if exclude_rows is not None and moment.now.numbering != self._numbering:
-                raise DatabaseError(
-                    "its templates have got other rows since it was opened",
-                    path=self.root,
-                    hint="open it again",
-                )
+            if exclude_rows is not None:
+                moment.check_numbering(self._numbering, self.root)
             if moment is not before:
                 found = moment.search(probes, top, exclude)
             return [
@@ -235,9 +230,8 @@ class Gallery:
     def path_of(self, row: int, subject_id: int) -> str:
         """Return the path, printable, of the first sample of a subject that shows `row`; see `owned_rows`."""
         with self._still() as moment:
-            stands = moment.now.numbering == self._numbering
-            paths = self._kept.paths_of(subject_id, row) if stands else []
-            if not paths:
+            paths = self._kept.paths_of(subject_id, row)
+            if not paths or moment.now.numbering != self._numbering:
                 return "a photo that cannot be told any more"
             return printable(os.fsdecode(self._kept.name_of(subject_id) + b"/" + paths[0]))
 

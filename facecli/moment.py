@@ -6,12 +6,14 @@ Nothing but numbers is held, a few bytes a row; names are looked up for what is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facecli import owners as codes
 from facecli.cores import cores
+from facecli.errors import DatabaseError
 from facecli.reader import Reader, Snapshot
 from facecli.search import Best, best_rows, similarities
 
@@ -38,6 +40,13 @@ class Moment:
         several = np.array(now.shared, np.int64).reshape(-1, 2)
         owners = np.where(now.owners >= 0, number[np.maximum(now.owners, 0)], now.owners)
         return cls(now, ids, owners, (several[:, 0], number[several[:, 1]].astype(np.int64)))
+
+    def check_numbering(self, numbering: bytes, root: Path) -> None:
+        """Raise `DatabaseError` if the rows have other numbers than under `numbering`."""
+        if self.now.numbering != numbering:
+            raise DatabaseError(
+                "its templates have got other rows since it was opened", path=root, hint="open it again"
+            )
 
     def search(self, probes: NDArray[np.float32], top: int, exclude: NDArray[np.int64] | None) -> list[Best]:
         """Return the `top` subjects for each of `probes`, by number."""
