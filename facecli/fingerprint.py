@@ -1,13 +1,17 @@
 """The state of a folder of photos in 16 bytes: equal as long as no file in it may have changed.
 
 The state of a photo is its path below the subject's folder (bytes, with `/`), its size, mtime and ctime in ns,
-and inode.
+and inode (0 on Windows).
 """
 
 from __future__ import annotations
 
 import marshal
+import os
 from hashlib import blake2b
+
+_INODES = os.name != "nt"
+"""Whether listing a folder tells them: that of Windows says 0, and asking for each file takes as long as reading it."""
 
 
 def fingerprint(photos: list[tuple[bytes, int, int, int, int]]) -> bytes:
@@ -22,7 +26,7 @@ NO_PHOTOS = fingerprint([])
 
 def stat_text(size: int, mtime_ns: int, ctime_ns: int, inode: int) -> str:
     """Return the text that stands in the index for the state of one photo."""
-    return f"{size} {mtime_ns} {ctime_ns} {inode}"
+    return f"{size} {mtime_ns} {ctime_ns} {inode if _INODES else 0}"
 
 
 def state(path: bytes, stat: str) -> tuple[bytes, int, int, int, int]:

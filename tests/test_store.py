@@ -19,7 +19,7 @@ from facecli import census, compact, contents, matrix, owners
 from facecli.compact import COMPACT
 from facecli.compaction import compact as compact_store
 from facecli.errors import DatabaseError, NoFace
-from facecli.fingerprint import NO_PHOTOS, fingerprint
+from facecli.fingerprint import NO_PHOTOS, fingerprint, stat_text, state
 from facecli.index import INDEX, Damaged, locked
 from facecli.matrix import append_rows, map_rows, write_empty
 from facecli.places import places
@@ -499,6 +499,12 @@ def test_a_fingerprint_stands_for_what_all_photos_of_a_subject_look_like(tmp_pat
     os.truncate(tmp_path / MATRIX, 128 + 1 * DIM * 4)
     with Store.reading(tmp_path, DIM) as store:
         assert {name for name, print_ in store.fingerprints("fine").items() if print_} == {b"Cyd"}
+
+
+def test_inodes_do_not_count_where_listing_a_folder_does_not_tell_them(monkeypatch):
+    assert state(b"1.jpg", stat_text(1, 2, 3, 4)) == (b"1.jpg", 1, 2, 3, 4)
+    monkeypatch.setattr("facecli.fingerprint._INODES", False)
+    assert state(b"1.jpg", stat_text(1, 2, 3, 4)) == (b"1.jpg", 1, 2, 3, 0)
 
 
 def test_a_fingerprint_depends_on_the_values_alone():
