@@ -16,7 +16,7 @@ from typing import Protocol
 
 import PIL
 
-from facecli.errors import FaceError, UnreadableImage
+from facecli.errors import EmptyFile, FaceError
 from facecli.files import digest, read
 from facecli.fingerprint import state
 from facecli.store import Enrolled, Photo, Store
@@ -125,14 +125,14 @@ class _Run:
             path = locate(self.root, subject, name)
             try:
                 data = read(path)
-            except FaceError as error:
-                if photo.size > 0 or not isinstance(error, UnreadableImage):
-                    self._skip(photo, error)
-                    continue
-                # An empty file is a content like any other, whose result is known.
+            except EmptyFile as error:
+                # A content like any other, whose result is known.
                 data = b""
                 with self.lock:
                     self.results[bytes.fromhex(digest(data))] = error
+            except FaceError as error:
+                self._skip(photo, error)
+                continue
             if self._must_enrol(photo, bytes.fromhex(digest(data))):
                 yield Path(path), data
 

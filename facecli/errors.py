@@ -72,6 +72,10 @@ class UnreadableImage(FaceError):
     code = "unreadable"
 
 
+class EmptyFile(UnreadableImage):
+    """A file of no bytes."""
+
+
 class NoFace(FaceError):
     """An image in which no face was found."""
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from facecli.errors import NoSuchFile, UnreadableImage, printable
+from facecli.errors import EmptyFile, NoSuchFile, UnreadableImage, printable
 
 IMAGE_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
@@ -140,8 +140,8 @@ def folders(top: str) -> Iterator[Folder]:
 def read(path: str | os.PathLike[str]) -> bytes:
     """Return the contents of the file at `path`.
 
-    Raises `NoSuchFile`, naming what is there under a similar name, and `UnreadableImage` for a folder, an
-    empty file, one of more than `MAX_FILE_BYTES`, and one that the user may not read.
+    Raises `NoSuchFile`, naming what is there under a similar name, `EmptyFile`, and `UnreadableImage` for a
+    folder, a file of more than `MAX_FILE_BYTES`, and one that the user may not read.
     """
     try:
         with open(path, "rb") as file:
@@ -161,7 +161,7 @@ def read(path: str | os.PathLike[str]) -> bytes:
         reason = (error.strerror or str(error)).lower()
         raise UnreadableImage(f"cannot be read ({reason})", path=path) from error
     if not data:
-        raise UnreadableImage("is empty (0 bytes)", path=path)
+        raise EmptyFile("is empty (0 bytes)", path=path)
     if len(data) > MAX_FILE_BYTES:
         raise _too_large(path)
     return data

@@ -147,7 +147,7 @@ def _look(group: Iterator[Folder], prefix: int) -> tuple[list[_State], list[byte
         if len(folder.path) > prefix:
             below = os.fsencode(folder.path[prefix:].replace(os.sep, "/")) + b"/"
         if folder.images is None:
-            if os.path.lexists(folder.path):
+            if not _is_gone(folder.path):
                 lost.append(below[:-1])
             continue
         # Spelt out: this is all the work for a photo that did not change. An entry keeps what it was asked for.
@@ -157,8 +157,8 @@ def _look(group: Iterator[Folder], prefix: int) -> tuple[list[_State], list[byte
             try:
                 status = entry.stat()
             except OSError:
-                # A link that leads nowhere, if it has not gone by now.
-                if os.path.lexists(os.path.join(folder.path, entry.name)):
+                # A link that leads nowhere, or in a folder that may be listed and no more.
+                if not _is_gone(os.path.join(folder.path, entry.name)):
                     lost.append(below + name)
                 continue
             if status.st_mode & _KIND == _REGULAR:
@@ -166,6 +166,17 @@ def _look(group: Iterator[Folder], prefix: int) -> tuple[list[_State], list[byte
                     (below + name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
                 )
     return states, lost
+
+
+def _is_gone(path: str) -> bool:
+    """Say whether nothing is there. Where that cannot be told, there was something a moment ago."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _compare(

@@ -54,6 +54,14 @@ def settled(monkeypatch):
     monkeypatch.setattr(enrolment, "COARSEST_CLOCK_NS", -(10**12))
 
 
+def needs_permission():
+    """Say whether this user may only open what permissions allow."""
+    with tempfile.TemporaryDirectory() as folder:
+        closed = Path(folder, "closed")
+        closed.mkdir(0)
+        return not os.access(closed, os.R_OK)
+
+
 def put(root, name, data):
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -567,6 +575,39 @@ def test_a_file_that_cannot_be_read_is_reported_each_time_and_forces_no_writing(
     _, report = refresh(people, StandIn(), cache_dir=cache)
     assert len(report.failures) == 1
     assert index.stat().st_mtime_ns == before
+
+
+@pytest.mark.skipif(not needs_permission(), reason="permissions do not stop this user")
+def test_photos_in_a_folder_that_may_only_be_listed_are_reported(people, cache, settled):
+    put(people, "Bob/deep/2.jpg", b"bob 2")
+    refresh(people, StandIn(), cache_dir=cache)
+    (people / "Bob/deep").chmod(0o444)
+    try:
+        found, report = refresh(people, StandIn(), cache_dir=cache)
+    finally:
+        (people / "Bob/deep").chmod(0o755)
+    assert found.subjects == ("Ada",)
+    assert [failure.path for failure in report.failures] == ["Bob/deep/2.jpg", "Bob/deep/er"]
+    assert {failure.code for failure in report.failures} == {"unreadable"}
+
+
+def test_a_file_that_becomes_a_folder_says_nothing_of_other_empty_files(people, cache, monkeypatch):
+    put(people, "Ada/0.jpg", b"")
+    put(people, "Bob/0.jpg", b"")
+
+    def look(root, subject, path):
+        photo = survey.look(root, subject, path)
+        if path == b"0.jpg" and subject == b"Ada":
+            (people / "Ada/0.jpg").unlink()
+            (people / "Ada/0.jpg").mkdir()
+        return photo
+
+    monkeypatch.setattr(enrolment, "look", look)
+    _, report = refresh(people, StandIn(), cache_dir=cache)
+    assert [(failure.path, failure.message) for failure in report.failures] == [
+        ("Ada/0.jpg", "is a folder, not an image"),
+        ("Bob/0.jpg", "is empty (0 bytes)"),
+    ]
 
 
 # What is refused
