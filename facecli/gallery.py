@@ -88,10 +88,10 @@ class Gallery:
         self.root = root
         self.embedder_id = embedder_id
         self._dim = dim
-        stack = ExitStack()
-        weakref.finalize(self, stack.close)
-        self._kept = stack.enter_context(Store.reading(folder, dim))
-        self._moment = Moment.of(self._kept)
+        with ExitStack() as stack:
+            self._kept = stack.enter_context(Store.reading(folder, dim))
+            self._moment = Moment.of(self._kept)
+            weakref.finalize(self, stack.pop_all().close)
         self._numbering = self._moment.now.numbering
 
     @classmethod

@@ -812,6 +812,18 @@ def test_torn_matrices_are_mended_by_enrolling_only_what_is_lost(people, cache, 
     assert np.load(matrix, mmap_mode="r").shape == (23, DIM)
 
 
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are not listed here")
+def test_what_cannot_be_opened_is_not_held_open(people, cache):
+    refresh(people, StandIn(), cache_dir=cache)
+    os.truncate(folder_of(people) / "templates.npy", 0)
+    # While the error is there, and so are its frames: Windows renames and deletes no open files.
+    with pytest.raises(DatabaseError, match="holds 0 of the 3") as caught:
+        Gallery.open(people, "standin-16", DIM, cache_dir=cache)
+    held = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.lexists(entry.path)]
+    assert caught.tb is not None
+    assert not [path for path in held if path.startswith(str(people))]
+
+
 @pytest.mark.parametrize("damage", ["missing", "foreign", "header"])
 def test_a_matrix_that_is_gone_or_foreign_is_made_again(people, cache, settled, damage):
     whole = kept(refresh(people, StandIn(), cache_dir=cache)[0])
