@@ -589,6 +589,16 @@ class TestCompact:
             commit(store, range(400, 410), subject="Cyd")
         assert_copied(tmp_path, 192)
 
+    def test_it_is_forgotten_where_an_older_index_has_its_rows_written_over(self, tmp_path):
+        with Store.writing(tmp_path, DIM, None) as store:
+            commit(store, range(50))
+            older = (tmp_path / INDEX).read_bytes()
+            commit(store, range(50, 200))
+        (tmp_path / INDEX).write_bytes(older)
+        with Store.writing(tmp_path, DIM, None) as store:
+            commit(store, range(300, 400), subject="Bea")
+        assert_copied(tmp_path, 128)
+
     def test_that_of_an_index_that_is_gone_is_not_used(self, tmp_path, monkeypatch):
         with Store.writing(tmp_path, DIM, None) as store:
             commit(store, range(200))
