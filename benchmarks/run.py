@@ -163,7 +163,7 @@ def machine() -> dict[str, Any]:
         "cores": cores,
         "memory_gib": memory,
         "facecli": __version__,
-        "os": f"{platform.system()} {platform.release()}",
+        "os": f"{platform.system()} {platform.release().partition('-')[0]}",
         "python": platform.python_version(),
         "load_after": load,
     }
