@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from train_settings import settings
 
 from facecli import samplers, training_data
 from facecli.models import checkpoint
@@ -163,13 +164,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    changed = {}
-    for item in options.set:
-        name, value = item.split("=", 1)
-        try:
-            changed[name] = json.loads(value)
-        except ValueError:
-            changed[name] = value
+    changed = settings(options.set)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "cache"

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from train_settings import settings
 
 from facecli import training_data
 from facecli.alarms import Alarm
@@ -112,13 +113,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    changed = {}
-    for item in options.set:
-        name, value = item.split("=", 1)
-        try:
-            changed[name] = json.loads(value)
-        except ValueError:
-            changed[name] = value
+    changed = settings(options.set)
     if "blend" in changed:
         changed["blend"] = tuple(changed["blend"])
 

@@ -21,6 +21,7 @@ from facecli.options import (
     OutFile,
     Quiet,
     Seed,
+    TemplatesOut,
     Weights,
     open_embedder,
     open_for_reading,
@@ -36,12 +37,7 @@ def export(
     device: Device = "cpu",
     aligned: Aligned = False,
     form: Format = "auto",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="x.npy: templates, with the table x.csv; else records by its ending."
-        ),
-    ] = None,
+    output: TemplatesOut = None,
     quiet: Quiet = False,
 ) -> None:
     """Write the templates of a database as `embed` does, each with its subject: for find, eval, other programs.

@@ -22,6 +22,7 @@ from facecli.options import (
     Model,
     OutFile,
     Quiet,
+    TemplatesOut,
     Weights,
     open_embedder,
     refreshed,
@@ -50,12 +51,7 @@ def embed(
     min_face: MinFace = config.Detection.min_face_px,
     aligned: Aligned = False,
     form: Format = "auto",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="x.npy: templates, with the table x.csv; else records by its ending."
-        ),
-    ] = None,
+    output: TemplatesOut = None,
     quiet: Quiet = False,
 ) -> None:
     """Turn faces into templates, for pipes and other programs. One record a face, largest first.

@@ -32,8 +32,6 @@ class Compacted:
     """Templates, whether a sample showed them or none."""
     n_samples: int
     """Samples of the one who was forgotten, with or without a template."""
-    n_left: int
-    """Templates that are left."""
 
 
 def compact(
@@ -53,7 +51,7 @@ def compact(
         rows = kept[:, 1]
         [(n_samples,)] = connection.execute("SELECT COUNT(*) FROM samples WHERE subject = ?", (who,))
         old = map_rows(folder / MATRIX, dim)
-        dropped = Compacted(len(old) - len(rows), n_samples, len(rows))
+        dropped = Compacted(len(old) - len(rows), n_samples)
         # Before the rows get other numbers: a compact copy goes by them.
         for file in derived(folder):
             file.unlink()

@@ -77,6 +77,12 @@ OutFile = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Write to this file; its ending sets the format."),
 ]
+TemplatesOut = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="x.npy: templates, with the table x.csv; else records by its ending."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No remarks and no progress on stderr.")]
 Database = Annotated[
     Path | None,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -65,11 +64,6 @@ class RunFolder:
     def write_log(self, history: Sequence[dict[str, Any]]) -> None:
         """Write one JSON line an epoch."""
         write_atomic(self.log, "".join(json.dumps(record) + "\n" for record in history).encode())
-
-    def clear_checkpoints(self) -> None:
-        """Remove checkpoints that a killed run left ahead of its first state."""
-        for folder in (self.best, self.last):
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _compare(self, asked: dict[str, Any]) -> None:
         try:
