@@ -17,13 +17,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from facecli.bootstrap import (
-    IdentityBootstrap,
-    MatedDesign,
-    NonmatedDesign,
-    people_interval,
-    rate_interval,
-)
+from facecli.bootstrap import IdentityBootstrap, MatedDesign, NonmatedDesign, people_interval, rate_interval
 from facecli.comparisons import Comparisons
 from facecli.intervals import clopper_pearson
 

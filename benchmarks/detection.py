@@ -24,7 +24,8 @@ from PIL import Image as PillowImage
 
 from facecli import engine, images
 from facecli.config import Detection, default_cache_dir
-from facecli.detect import Detector, Face
+from facecli.detect import Detector
+from facecli.face import Face
 from facecli.models import mtcnn
 
 SIDES = (640, 1280, 2500)

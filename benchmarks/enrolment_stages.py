@@ -16,10 +16,11 @@ import numpy as np
 from PIL import Image
 
 from facecli import align, detect, embedder, engine, enrolment, images, pyramid
+from facecli.arrays import Array
 from facecli.config import default_cache_dir
-from facecli.engine import Array
 from facecli.gallery import refresh
 from facecli.models import mtcnn
+from facecli.models.network import Network, Runner
 from facecli.models.registry import load_network, resolve
 from facecli.store import Store
 
@@ -112,7 +113,7 @@ def enrol(
     """Enrol what is in `folder`; note the rows that each network saw by their size, and what was decoded."""
     load, decode = engine.load, images.decode
 
-    def loaded(network: engine.Network, **options: Any) -> engine.Runner:
+    def loaded(network: Network, **options: Any) -> Runner:
         run = load(network, **options)
 
         def watched(batch: Array) -> list[Array]:

@@ -26,10 +26,11 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from facecli import engine
+from facecli.arrays import Array
 from facecli.config import DEFAULT_MODEL, default_cache_dir
 from facecli.embedder import Embedder, prepare
-from facecli.engine import Array, Runner
 from facecli.errors import FaceError
+from facecli.models.network import Runner
 from facecli.models.registry import load_network, resolve
 
 SPEC = resolve(DEFAULT_MODEL)

@@ -28,6 +28,7 @@ from train_settings import settings
 from facecli import samplers, training_data
 from facecli.models import checkpoint
 from facecli.pairwise import unit
+from facecli.start import base_spec
 from facecli.train import fit
 from facecli.train_config import TrainConfig
 from facecli.validation import verification
@@ -126,7 +127,7 @@ def classical(root: Path, cache: Path, trained: list[str], tested: list[str], se
 def training_data_spec(size: int):
     from dataclasses import replace
 
-    return replace(checkpoint.base_spec("small-cnn"), input_size=size)
+    return replace(base_spec("small-cnn"), input_size=size)
 
 
 def ours(root: Path, cache: Path, trained: list[str], tested: list[str], seed: int, **options) -> dict:

@@ -21,6 +21,7 @@ from train_finetune import MIN_FACE_PX, embed
 from facecli import training_data
 from facecli.alarms import Alarm
 from facecli.models import checkpoint
+from facecli.start import pretrained
 from facecli.train import fit
 from facecli.train_config import TrainConfig
 from facecli.train_events import Began, EpochDone
@@ -99,9 +100,7 @@ def main() -> None:
             data = training_data.load(tested, spec, cache_dir=options.cache, min_face_px=MIN_FACE_PX)
             before = None
             if config.base == "dlib" and config.dim is None:
-                from facecli.models import architectures
-
-                base = architectures.pretrained({"base": "dlib"}, cache_dir=options.cache)
+                base = pretrained({"base": "dlib"}, cache_dir=options.cache)
                 before = embed(base, spec, data.chips)
                 _show("before training", before, data.names)
             for kind in ("best", "last"):

@@ -27,9 +27,10 @@ from train_settings import settings
 from facecli import training_data
 from facecli.alarms import Alarm
 from facecli.learner import normalised
-from facecli.models import architectures, checkpoint
+from facecli.models import checkpoint
 from facecli.pairs import images, read_pairs
 from facecli.pairwise import unit
+from facecli.start import pretrained
 from facecli.train import fit
 from facecli.train_config import TrainConfig
 from facecli.train_events import Began, EpochDone, Step
@@ -141,7 +142,7 @@ def main() -> None:
     print(f"trained in {seconds:.0f} s; best epoch {result.best_epoch}, share {result.best_share}")
     print(f"on the validation people: TAR at FMR {result.gain_fmr:g} {result.gain}")
     spec = checkpoint.read_spec(result.best)
-    base = architectures.pretrained({"base": "dlib"}, cache_dir=options.cache)
+    base = pretrained({"base": "dlib"}, cache_dir=options.cache)
     rows = []
     print(
         "\n| images, people | FMR | TAR of the base | fine-tuned | difference (95 %) |\n|---|---|---|---|---|"

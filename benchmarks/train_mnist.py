@@ -21,8 +21,8 @@ import torch
 
 from facecli import recipe, training_data
 from facecli.learner import Learner
-from facecli.models import checkpoint
 from facecli.retrieval import retrieval
+from facecli.start import base_spec, start
 from facecli.train_config import TrainConfig
 
 ROWS = {
@@ -55,7 +55,7 @@ ROWS = {
 
 def divided(data: Path, cache: Path, seed: int):
     """Return the 8,000 and the 2,000."""
-    spec = replace(checkpoint.base_spec("small-cnn"), input_size=28)
+    spec = replace(base_spec("small-cnn"), input_size=28)
     whole = training_data.load(data, spec, cache_dir=cache)
     order = np.random.default_rng(seed).permutation(len(whole))
 
@@ -83,12 +83,12 @@ def row(name: str, dim: int, epochs: int, train, test, seed: int) -> dict:
         seed=seed,
         **ROWS[name],
     )
-    begun = recipe.start(config, cache_dir=Path())
+    begun = start(config, cache_dir=Path())
     learner = Learner(recipe.decided(config, begun), begun, train)
-    start = time.perf_counter()
+    clock = time.perf_counter()
     for epoch in range(1, epochs + 1) if name != "before training" else ():
         learner.epoch(epoch, lambda *step: None)
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - clock
     found = retrieval(learner.templates(test.chips), test.names)
     return {
         "row": name,

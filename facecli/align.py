@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image as PillowImage
 
-Pixels = NDArray[np.uint8]
+from facecli.arrays import Pixels
+
 Matrix = NDArray[np.float64]
 
 

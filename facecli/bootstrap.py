@@ -20,11 +20,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from facecli.arrays import Floats
 from facecli.config import DEFAULT_REPLICATES
 from facecli.intervals import LEVEL, Interval, clopper_pearson
 
 Ints = NDArray[np.integer]
-Floats = NDArray[np.float64]
 
 
 class IdentityBootstrap:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facecli import __version__
-from facecli.bootstrap import (
-    IdentityBootstrap,
-    MatedDesign,
-    NonmatedDesign,
-    people_interval,
-)
+from facecli.arrays import Floats
+from facecli.bootstrap import IdentityBootstrap, MatedDesign, NonmatedDesign, people_interval
 from facecli.calibration import (
     CROSS_FITTED,
     DECIMALS,
@@ -29,16 +25,15 @@ from facecli.calibration import (
 )
 from facecli.comparisons import Comparisons, disjoint_splits
 from facecli.config import DEFAULT_REPLICATES
-from facecli.curve import Floats, ScoreCurve
+from facecli.curve import ScoreCurve
 from facecli.errors import BadInput
+from facecli.hooks import Progress
 from facecli.intervals import Interval, trials_needed
 from facecli.probability import Scores, cllr, fit, min_cllr, reliability
 
 FOLDS = 10
 """Groups of people for cross-fitting, fewer when there are fewer than thirty people."""
 
-Progress = Callable[[int, int], None]
-"""Told (done, total) as the work goes on."""
 
 Mask = NDArray[np.bool_]
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from facecli.arrays import Floats
+from facecli.atomic import write_atomic
 from facecli.calibration import (
     CROSS_FITTED,
     IN_SAMPLE,
@@ -25,8 +27,7 @@ from facecli.calibration import (
     Quality,
     check,
 )
-from facecli.curve import Counts, Floats, ScoreCurve
-from facecli.engine import write_atomic
+from facecli.curve import Counts, ScoreCurve
 from facecli.errors import BadInput, NoCalibration, NoSuchFile, UsageError
 from facecli.probability import ReliabilityBin, ScoreMap
 

@@ -7,8 +7,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from facecli.detect import Face
 from facecli.errors import SeveralFaces, UsageError
+from facecli.face import Face
 
 POLICIES = ("largest", "center", "all", "one")
 """The face that shows most of itself, the one nearest the centre, every face, or the only one."""

@@ -99,7 +99,8 @@ def models(
     """
     from dataclasses import asdict
 
-    from facecli.models.registry import BUILT_IN, describe, resolve
+    from facecli.models.built_in import BUILT_IN
+    from facecli.models.registry import describe, resolve
     from facecli.output import Output
 
     folders: Folders = context.obj
@@ -150,10 +151,10 @@ def doctor(
 def _embed_photos(
     sources: list[str], embedder: Embedder, notes: Notes, form: str, output: Path | None
 ) -> int:
-    from facecli.embedder import Embedded
     from facecli.output import Output, choose_format
     from facecli.records import embed_record, failed_record, is_npy
     from facecli.sources import embedded, no_images, photos_from
+    from facecli.template import Embedded
     from facecli.templates_file import NpyOutput
 
     photos: list[Path] | Iterator[Path]

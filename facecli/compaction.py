@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli import census
-from facecli.engine import Notify
+from facecli.hooks import Notify
 from facecli.index import explained
 from facecli.matrix import map_rows, write_rows
 from facecli.store import MATRIX, Store

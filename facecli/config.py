@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,3 +48,10 @@ def default_user_dir() -> Path:
     from platformdirs import user_data_path
 
     return user_data_path("facecli", appauthor=False)
+
+
+def cores() -> int:
+    """Return the number of cores that are open to this process, where the system tells; else of all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

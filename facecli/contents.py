@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from facecli.embedder import Enrolled
 from facecli.errors import FaceError
+from facecli.template import Enrolled
 
 _PUT = (
     "INSERT INTO contents (digest, row, face, n_faces, probability, geometry, code, message, limits)"

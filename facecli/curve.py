@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facecli.arrays import Floats
 from facecli.errors import BadInput
 
-Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from facecli.agreement import Agreement
-from facecli.engine import Notify
 from facecli.enrolment import Enroller
 from facecli.errors import DatabaseError, NoSuchFile, printable
 from facecli.freshness import look as look_at_photos
 from facecli.gallery import Refresh
+from facecli.hooks import Notify, Progress
 from facecli.index import exists, explained, opened
 from facecli.integrity import check
 from facecli.inventory import Inventory, take_inventory
@@ -175,7 +175,7 @@ def check_records(
     n_embed: int,
     seed: int,
     repairing: bool,
-    progress: Callable[[int, int], None],
+    progress: Progress,
     notify: Notify,
 ) -> Iterator[Record]:
     """Yield a record of each store that was checked, and repaired if `repairing`.

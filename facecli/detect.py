@@ -13,15 +13,16 @@ decoded at reduced scale, and stops at the step that shows a face.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facecli.arrays import Array
 from facecli.config import Detection
-from facecli.engine import Array, Runner
+from facecli.face import Decode, Face
 from facecli.images import Image
+from facecli.models.network import Runner
 from facecli.pyramid import Pyramid
 
 LADDER_PX = 20.0
@@ -31,32 +32,6 @@ CELL_PX = 12
 STRIDE_PX = 2
 REFINE_PX = 24
 OUTPUT_PX = 48
-
-Decode = Callable[[int | None], Image]
-"""Decodes the image so that its longer side keeps at least so many px; None: at full scale."""
-
-
-@dataclass(frozen=True)
-class Face:
-    """A face in an image: px of the original, upright image.
-
-    `box` is (left, top, right, bottom); `landmarks` are the viewer's left eye, right eye, nose, left and right
-    mouth corner, each (x, y); `probability` is the last network's, in 0..1.
-    """
-
-    box: tuple[float, float, float, float]
-    landmarks: tuple[tuple[float, float], ...]
-    probability: float
-
-    def area_within(self, width: int, height: int) -> float:
-        """Return the area in square px of the part of the box that an image of this size shows."""
-        left, top, right, bottom = self.box
-        return max(0.0, min(right, width) - max(left, 0)) * max(0.0, min(bottom, height) - max(top, 0))
-
-    def covers(self, x: float, y: float) -> bool:
-        """Say whether the point lies within the box."""
-        left, top, right, bottom = self.box
-        return left <= x <= right and top <= y <= bottom
 
 
 class Detector:

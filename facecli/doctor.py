@@ -13,13 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli import __version__, images
+from facecli.arrays import Array
 from facecli.calibration_file import find_calibration, installed_path
-from facecli.cores import cores
+from facecli.config import cores
 from facecli.embedder import Embedder
-from facecli.engine import Array, Notify
 from facecli.errors import FaceError
+from facecli.hooks import Notify
 from facecli.models import onnx_file
-from facecli.models.registry import BUILT_IN, ModelSpec, describe, resolve
+from facecli.models.built_in import BUILT_IN
+from facecli.models.registry import describe, resolve
+from facecli.models.spec import ModelSpec
 
 PACKAGES = (
     "numpy",

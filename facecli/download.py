@@ -15,18 +15,17 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from facecli.errors import WeightsMissing
+from facecli.hooks import Progress
 
 if TYPE_CHECKING:
-    from facecli.engine import Notify
+    from facecli.hooks import Notify
 
-Progress = Callable[[int, "int | None"], None]
-"""Told the bytes done and the bytes in all (None when the server does not say)."""
 
 CHUNK_BYTES = 1 << 18
 
@@ -318,6 +317,6 @@ def _record_path(path: Path) -> Path:
 
 
 def _record(path: Path, digest: str) -> None:
-    from facecli.engine import write_atomic
+    from facecli.atomic import write_atomic
 
     write_atomic(_record_path(path), f"{digest}  {path.name}\n".encode())

@@ -11,70 +11,29 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facecli import align, engine, images
+from facecli.arrays import Array, Pixels
 from facecli.choice import Choice
-from facecli.config import BATCH_SIZE, Detection
-from facecli.cores import cores
-from facecli.detect import Detector, Face
-from facecli.engine import Array, Notify
+from facecli.config import BATCH_SIZE, Detection, cores
+from facecli.detect import Detector
 from facecli.errors import FaceError, NoFace, UsageError
+from facecli.face import Face
+from facecli.hooks import Notify
 from facecli.models import mtcnn
-from facecli.models.registry import ModelSpec, load_network, resolve
-
-Pixels = NDArray[np.uint8]
-Photo = tuple[Path, bytes | None]
-"""A name for messages, and the file's bytes; None: read them from the path."""
+from facecli.models.registry import load_network, resolve
+from facecli.models.spec import ModelSpec
+from facecli.template import Embedded, Enrolled, FaceTemplate, Photo
 
 PIPELINE = 1
 """Part of every id: raise it when decoding, detection or alignment change what a template comes out as."""
 
 _PHOTOS_A_TASK = 8
-
-
-@dataclass(frozen=True)
-class FaceTemplate:
-    """One face and its template: `index` counts the faces seen from the largest, `embedding` is float32 [D], unit."""
-
-    face: Face
-    index: int
-    embedding: Array
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """The chosen faces of one image.
-
-    `n_faces` counts those seen: with the policy `largest` or `center` the search ends at the first scale that
-    shows a face, so smaller ones may not have been. `width` and `height` are px of the upright image.
-    """
-
-    path: Path
-    width: int
-    height: int
-    n_faces: int
-    faces: tuple[FaceTemplate, ...]
-
-
-@dataclass(frozen=True)
-class Enrolled:
-    """A template for a database: float32 [D], unit, and the face that it is of.
-
-    `face` counts the `n_faces` faces seen, from the largest; places are px of the upright image.
-    """
-
-    embedding: Array
-    box: tuple[float, float, float, float]
-    landmarks: tuple[tuple[float, float], ...]
-    probability: float
-    face: int
-    n_faces: int
 
 
 class Embedder:

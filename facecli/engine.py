@@ -7,42 +7,19 @@ float32 and agree to 1e-4. Rows do not depend on the batch they are in.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from facecli.arrays import Array
+from facecli.atomic import write_atomic
 from facecli.errors import UsageError
+from facecli.hooks import Notify
+from facecli.models.network import Network, Runner
 
 if TYPE_CHECKING:
     import onnxruntime
-    import torch
-
-Array = NDArray[np.float32]
-Runner = Callable[[Array], list[Array]]
-"""float32 [N, C, H, W] -> the network's outputs, each float32 with N rows first."""
-
-Notify = Callable[[str], None]
-"""Told in one sentence about slow preparations; a command line prints it on stderr."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network in waiting.
-
-    `key` names the cached ONNX file: a digest of the weights and of the code that builds the graph. `onnx`
-    returns the serialised ONNX model, its first input float32 [N, C, H, W]; `torch` returns the same network
-    as a module in eval mode. Both may be slow and import what they like; neither runs before it is needed.
-    """
-
-    name: str
-    key: str
-    onnx: Callable[[], bytes]
-    torch: Callable[[], torch.nn.Module]
 
 
 def load(
@@ -114,19 +91,6 @@ def runtime_errors() -> tuple[type[Exception], ...]:
         state.RuntimeException,
     )
     return (*own, ValueError)
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader, or a crash, sees the old file or the new one and nothing between."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(aside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _load_onnx(network: Network, cache_dir: Path, threads: int, notify: Notify | None) -> Runner:

@@ -9,7 +9,7 @@ import importlib.util
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -19,8 +19,10 @@ import PIL
 from facecli.errors import EmptyFile, FaceError
 from facecli.files import digest, read
 from facecli.fingerprint import state
+from facecli.hooks import Progress
 from facecli.store import Enrolled, Photo, Store
-from facecli.survey import Failure, Survey, failure, locate, look
+from facecli.survey import Survey, failure, locate, look
+from facecli.template import Failure
 
 BATCH_PHOTOS = 32
 BATCH_SECONDS = 2.0
@@ -34,9 +36,6 @@ BATCH_COMMITS = 4
 
 COARSEST_CLOCK_NS = 2_000_000_000
 """The coarsest time stamps of any file system in use (FAT, 2 s)."""
-
-Progress = Callable[[int, int], None]
-"""Told how many of how many changed photos are dealt with; may be called from the enroller's threads."""
 
 
 class Enroller(Protocol):

@@ -16,13 +16,13 @@ from facecli.embedder import Embedder
 from facecli.errors import BadInput, UsageError, printable
 from facecli.evidence import identical
 from facecli.figures import Ints
+from facecli.hooks import Progress
 from facecli.pairs import PairSet, images
 from facecli.records import is_templates
 from facecli.scored import Scored, cross_of, listed_scores, table_scores
 from facecli.scores import ScoreTable
-from facecli.survey import Failure
+from facecli.template import Failure
 from facecli.trials import (
-    Progress,
     Samples,
     embed_pairs,
     samples_of_database,

@@ -16,18 +16,11 @@ from numpy.typing import NDArray
 from facecli.bootstrap import IdentityBootstrap, people_interval
 from facecli.config import DEFAULT_REPLICATES
 from facecli.curve import ScoreCurve
-from facecli.figures import (
-    VERIFICATION,
-    Figure,
-    Headline,
-    PairResampling,
-    Resampling,
-    gain_of,
-    interval_of,
-)
+from facecli.figures import VERIFICATION, Figure, Headline, PairResampling, Resampling, gain_of, interval_of
+from facecli.hooks import Progress
 from facecli.intervals import trials_needed
 from facecli.metrics import FoldRates, fold_accuracy
-from facecli.scored import IN_MEMORY, ListedScores, Progress, Scored, Tails, curve_of, tails
+from facecli.scored import IN_MEMORY, ListedScores, Scored, Tails, curve_of, tails
 
 TARGETS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """False match rates at which FNMR is given, as far as the data support them (rule of three)."""

@@ -20,9 +20,10 @@ from facecli.curve import ScoreCurve
 from facecli.errors import BadInput
 from facecli.evaluate import AT_THRESHOLD, with_interval
 from facecli.figures import IDENTIFICATION, Figure, Headline, ProbeResampling
+from facecli.hooks import Progress
 from facecli.intervals import trials_needed
 from facecli.metrics import Searches, cmc, matches, searches
-from facecli.scored import Ints, Progress
+from facecli.scored import Ints
 from facecli.trials import Samples
 
 FPIRS = (0.1, 0.01)

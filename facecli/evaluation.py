@@ -14,15 +14,11 @@ from facecli.config import DEFAULT_REPLICATES
 from facecli.errors import UsageError
 from facecli.eval_data import EvalData, check_column
 from facecli.evaluate import TARGETS, Verification, evaluate, resampling_of
-from facecli.evaluate_search import (
-    Identification,
-    evaluate_database,
-    evaluate_probes,
-    search_resampling,
-)
+from facecli.evaluate_search import Identification, evaluate_database, evaluate_probes, search_resampling
 from facecli.figures import FEW_PEOPLE, IDENTIFICATION, VERIFICATION, Figure, Headline
 from facecli.groups import GroupRates, by_pairs, by_people, read_groups
-from facecli.scored import ListedScores, Progress
+from facecli.hooks import Progress
+from facecli.scored import ListedScores
 from facecli.worst import PersonErrors, WorstPair, people_with_errors, worst_pairs
 
 

@@ -12,13 +12,13 @@ from facecli.calibrate import describe
 from facecli.calibration import Provenance
 from facecli.comparisons import Comparisons
 from facecli.errors import BadInput, NoCalibration, printable
+from facecli.hooks import Progress
 from facecli.intervals import smallest_supported, trials_needed
 from facecli.pairs import PairSet, from_people, images
 from facecli.scores import ScoreTable
-from facecli.survey import Failure
+from facecli.template import Failure
 from facecli.trials import (
     PhotoEmbedder,
-    Progress,
     Samples,
     cross,
     embed_pairs,

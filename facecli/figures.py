@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from facecli.bootstrap import Floats, IdentityBootstrap, MatedDesign, percentile_interval, rate_interval
+from facecli.arrays import Floats
+from facecli.bootstrap import IdentityBootstrap, MatedDesign, percentile_interval, rate_interval
 from facecli.curve import ScoreCurve
 from facecli.intervals import Interval, clopper_pearson
 from facecli.scored import Ints, Positions, Scored

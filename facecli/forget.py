@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facecli.compaction import compact, finish_erasing
-from facecli.engine import Notify
 from facecli.errors import DatabaseError, NoSuchFile, printable
+from facecli.hooks import Notify
 from facecli.index import INDEX, Damaged, exists, explained, locked, opened
 from facecli.leftovers import remove_left_over
 from facecli.store import MATRIX

@@ -18,15 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli import index
-from facecli.engine import Notify
-from facecli.enrolment import Enroller, Progress, enrol, limits_of
+from facecli.enrolment import Enroller, enrol, limits_of
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError, printable
+from facecli.hooks import Notify, Progress
 from facecli.layout import check_folder, check_photos
 from facecli.moment import Moment
 from facecli.places import Places, places
 from facecli.search import Best
 from facecli.store import Enrolled, Store
-from facecli.survey import Failure, Survey, relative, survey
+from facecli.survey import Survey, relative, survey
+from facecli.template import Failure
 
 __all__ = ["Candidate", "Enrolled", "Enroller", "Failure", "Gallery", "Refresh", "Sample", "refresh"]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from facecli.engine import Notify
 from facecli.errors import DatabaseError
+from facecli.hooks import Notify
 
 INDEX = "index.sqlite"
 VERSION = 2

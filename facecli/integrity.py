@@ -7,7 +7,7 @@ changed in place and had all of these put back is found as well.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 
 from facecli import owners
 from facecli.compact import COMPACT
-from facecli.embedder import Enrolled
 from facecli.enrolment import Enroller
 from facecli.errors import DatabaseError, FaceError, printable
 from facecli.files import read
 from facecli.fingerprint import stat_text
+from facecli.hooks import Progress
 from facecli.index import Damaged, explained
 from facecli.store import Store
 from facecli.store_folder import StoreFolder, dim_of
 from facecli.survey import relative
+from facecli.template import Enrolled
 
 LENGTH_TOLERANCE = 1e-3
 SIMILARITY_TOLERANCE = 1e-4
@@ -34,8 +35,6 @@ SIMILARITY_TOLERANCE = 1e-4
 
 BLOCK_ROWS = 8192
 _READ_BYTES = 1 << 20
-
-Progress = Callable[[int, int], None]
 
 
 class Problem(NamedTuple):

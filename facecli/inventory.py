@@ -13,7 +13,8 @@ from facecli.errors import printable
 from facecli.index import explained
 from facecli.store import Store
 from facecli.store_folder import StoreFolder, dim_of, left_over, sizes
-from facecli.survey import Failure, relative
+from facecli.survey import relative
+from facecli.template import Failure
 
 EXAMPLES = 3
 

@@ -20,10 +20,11 @@ from torch import Tensor
 from facecli import augment, distributed, freeze, recipe
 from facecli.errors import UsageError
 from facecli.memory import Memory
-from facecli.models.registry import ModelSpec
+from facecli.models.spec import ModelSpec
 from facecli.pairwise import mated_masks, squared_distances, unit
 from facecli.samplers import shard
 from facecli.schedule import rate
+from facecli.start import Start
 from facecli.train_config import TrainConfig
 from facecli.training_data import TrainingSet
 
@@ -40,7 +41,7 @@ OnStep = Callable[[int, int, float, float], None]
 class Learner:
     """A network with its loss and optimizer, learning from `data`."""
 
-    def __init__(self, config: TrainConfig, begun: recipe.Start, data: TrainingSet) -> None:
+    def __init__(self, config: TrainConfig, begun: Start, data: TrainingSet) -> None:
         if config.precision not in PRECISIONS:
             raise UsageError(
                 f"unknown precision '{config.precision}'", hint=f"choose from {', '.join(PRECISIONS)}"

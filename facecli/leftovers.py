@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facecli.compaction import compact, finish_erasing
-from facecli.engine import Notify
 from facecli.errors import NoSuchFile, printable
+from facecli.hooks import Notify
 from facecli.index import INDEX, exists, explained, locked
 from facecli.inventory import Inventory, take_inventory
 from facecli.store_folder import SWAP, StoreFolder, advised, left_over, sizes, store_folders

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli import owners as codes
-from facecli.cores import cores
+from facecli.config import cores
 from facecli.errors import DatabaseError
 from facecli.reader import Reader, Snapshot
 from facecli.search import Best, best_rows, similarities

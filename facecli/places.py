@@ -11,8 +11,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from facecli import index
-from facecli.engine import Notify
 from facecli.errors import DatabaseError
+from facecli.hooks import Notify
 from facecli.store import Store
 
 _CANNOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facecli.engine import write_atomic
+from facecli.atomic import write_atomic
 from facecli.errors import BadInput, UsageError
 from facecli.evaluation import Evaluation
 from facecli.text_plot import TICKS, deviate, deviates, lowest, score_counts, tick_label

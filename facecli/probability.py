@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from facecli.arrays import Floats
 from facecli.config import DEFAULT_PRIOR
 from facecli.errors import UsageError
 
 if TYPE_CHECKING:
     from facecli.comparisons import Comparisons
 
-Floats = NDArray[np.float64]
 
 QUANTILES = 501
 """Points of the grid, of each kind of comparison, on which the two methods are compared."""

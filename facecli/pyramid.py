@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
-from facecli.engine import Array
-
-Pixels = NDArray[np.uint8]
+from facecli.arrays import Array, Pixels
 
 _OVERSIZE = 4
 """A source is halved while it stays at least so many times as large as what is wanted: 4 leaves the detector's

@@ -5,26 +5,19 @@ What the configuration leaves open is decided here, by whether the base already 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from facecli import classifiers, losses, miners
-from facecli.engine import Notify
 from facecli.errors import UsageError
-from facecli.freeze import Block, blocks
 from facecli.memory import Memory
-from facecli.models import architectures, checkpoint
-from facecli.models.registry import TORCHVISION, ModelSpec
 from facecli.samplers import PeopleTimesImages, RandomPairs, RandomTriplets, Sampler, Shuffled
+from facecli.start import Start
 from facecli.train_config import TrainConfig
 from facecli.training_data import TrainingSet
-
-HEAD_DIM = 128
-"""Of the head put on a base that has none."""
 
 # What was measured to be good from scratch (benchmarks/train_att.py) and from a face network
 # (benchmarks/train_finetune.py).
@@ -59,103 +52,6 @@ CLASS_LOSSES = ("softmax", "arcface", "cosface", "sub-center")
 PAIR_LOSSES = ("contrastive", "logistic", "multi-similarity")
 BATCH_LOSSES = ("nt-xent", "supcon", "circle")
 LOSSES = ("triplet", *PAIR_LOSSES, *BATCH_LOSSES, *CLASS_LOSSES, "memory")
-
-
-@dataclass(frozen=True, eq=False)
-class Start:
-    """The network before training and how it is described.
-
-    `is_base` says that the network's own outputs are the base's embeddings: then the base can pull and be
-    blended with. `from_scratch`: no weights were learned before. `parts` are its blocks, the last the head.
-    """
-
-    module: nn.Module
-    architecture: dict[str, Any]
-    spec: ModelSpec
-    parts: list[Block]
-    is_base: bool
-    from_scratch: bool
-
-
-def start(config: TrainConfig, *, cache_dir: Path, notify: Notify | None = None) -> Start:
-    """Return the network to train, on the CPU. The same configuration gives the same weights.
-
-    Raises `UsageError`, `WeightsMissing` and what reading a checkpoint raises.
-    """
-    path = Path(config.base)
-    own = checkpoint.is_checkpoint(path) or config.base == architectures.SMALL_CNN or not config.pretrained
-    if config.weights is not None and own:
-        raise UsageError(
-            "--weights stands in for a base's published weights, and this base starts without them",
-            path=config.weights,
-            hint="leave --weights out",
-        )
-    if checkpoint.is_checkpoint(path):
-        return _from_checkpoint(config, path)
-    spec = checkpoint.base_spec(config.base)
-    scratch = config.base == architectures.SMALL_CNN
-    architecture: dict[str, Any] = {"base": config.base}
-    dim = spec.dim
-    if scratch:
-        dim = config.dim if config.dim is not None else spec.dim
-        architecture |= {"dim": dim, "width": config.width}
-    elif config.dim is not None or config.base.startswith(TORCHVISION):
-        dim = config.dim if config.dim is not None else HEAD_DIM
-        architecture["head"] = [dim]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        if scratch or not config.pretrained:
-            module = architectures.build(architecture)
-        else:
-            module = architectures.pretrained(
-                architecture, cache_dir=cache_dir, weights=config.weights, notify=notify
-            )
-    # ImageNet weights know no faces, but they are learned and deserve a small learning rate.
-    learned = config.pretrained and not scratch
-    spec = _resized(replace(spec, name=_name(config), dim=dim), config.input_size)
-    if not scratch:
-        spec = replace(spec, licence=f"trained from {config.base}: {spec.licence}", warning="")
-    return Start(
-        module,
-        architecture,
-        spec,
-        blocks(module, architecture),
-        is_base=learned and "head" not in architecture,
-        from_scratch=not learned,
-    )
-
-
-def _from_checkpoint(config: TrainConfig, path: Path) -> Start:
-    spec = checkpoint.read_spec(path)
-    if config.dim not in (None, spec.dim):
-        raise UsageError(f"the checkpoint has {spec.dim} dimensions, not {config.dim}", path=path)
-    if config.input_size not in (None, spec.input_size):
-        raise UsageError(f"the checkpoint takes chips of {spec.input_size} px", path=path)
-    architecture = checkpoint.read_architecture(path)
-    module = checkpoint.load(spec)
-    return Start(
-        module,
-        architecture,
-        replace(spec, name=_name(config)),
-        blocks(module, architecture),
-        is_base=True,
-        from_scratch=False,
-    )
-
-
-def _name(config: TrainConfig) -> str:
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in config.out.name)
-    return safe.lstrip("._-") or "trained"
-
-
-def _resized(spec: ModelSpec, size: int | None) -> ModelSpec:
-    if size is None or size == spec.input_size:
-        return spec
-    if spec.family not in ("checkpoint", "backbones"):
-        raise UsageError(f"this base takes chips of {spec.input_size} px, not {size}")
-    scale = size / spec.input_size
-    template = None if spec.template is None else tuple((x * scale, y * scale) for x, y in spec.template)
-    return replace(spec, input_size=size, template=template)
 
 
 def decided(config: TrainConfig, begun: Start) -> TrainConfig:

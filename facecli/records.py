@@ -15,9 +15,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from facecli.embedder import Embedded, FaceTemplate
-from facecli.engine import Array
+from facecli.arrays import Array
 from facecli.errors import BadInput, EmbedderMismatch, FaceError, NoSuchFile, printable
+from facecli.template import Embedded, FaceTemplate
 
 SCHEMA = "facecli.embed/1"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from facecli import census
-from facecli.engine import Notify
+from facecli.hooks import Notify
 from facecli.index import INDEX, explained, locked
 from facecli.integrity import Checked
 from facecli.store import Store

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from facecli import images
-from facecli.engine import write_atomic
+from facecli.atomic import write_atomic
 from facecli.errors import FaceError, UsageError, printable
 from facecli.eval_records import Record, bounds, figure_name, percent, place, tables
 from facecli.evaluation import Evaluation

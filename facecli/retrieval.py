@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from facecli.arrays import Floats
 from facecli.errors import BadInput
 
 BLOCK = 1024
 """Queries ranked at once."""
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

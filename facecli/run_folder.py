@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from facecli.engine import write_atomic
+from facecli.atomic import write_atomic
 from facecli.errors import BadInput, UsageError
 from facecli.models.export import UNREADABLE
 from facecli.train_config import MAY_CHANGE, TrainConfig

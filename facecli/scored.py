@@ -19,6 +19,7 @@ from facecli.bootstrap import IdentityBootstrap, NonmatedDesign
 from facecli.comparisons import Comparisons
 from facecli.curve import ScoreCurve, ScoreHistogram
 from facecli.errors import BadInput
+from facecli.hooks import Progress
 from facecli.metrics import matches
 from facecli.pairs import PairSet
 from facecli.scores import ScoreTable, cross_scores
@@ -26,7 +27,6 @@ from facecli.trials import Samples, listed
 
 Positions = NDArray[np.int64]
 Ints = NDArray[np.integer]
-Progress = Callable[[int, int | None], None]
 
 IN_MEMORY = 8_000_000
 """Comparisons up to which the curve is made from the scores themselves, not from a histogram."""

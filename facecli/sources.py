@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
-from facecli.embedder import Embedded, Embedder
+from facecli.embedder import Embedder
 from facecli.errors import FaceError, UsageError, printable
 from facecli.files import find_images
 from facecli.records import FailedProbe, Probe, is_templates, parse_record, probes_of, read_templates
+from facecli.template import Embedded
 
 
 def probes_from(sources: list[str], embedder: Embedder) -> Iterator[Probe | FailedProbe]:

@@ -38,12 +38,12 @@ from numpy.typing import NDArray
 
 from facecli import census, contents
 from facecli.compact import COMPACT, extend, forget_from, worth_it
-from facecli.embedder import Enrolled
-from facecli.engine import Notify
 from facecli.errors import FaceError
+from facecli.hooks import Notify
 from facecli.index import INDEX, create, exists, explained, fresh, locked, opened, put_in_place
 from facecli.matrix import append_rows, is_matrix, write_empty
 from facecli.reader import MATRIX, Reader
+from facecli.template import Enrolled
 
 WRITER_CACHE_KB = 64 << 10
 """Memory for pages of the index that an enrolment comes back to."""

@@ -16,23 +16,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
 from facecli.errors import FaceError, UnreadableImage, printable
 from facecli.files import Folder, folders, read
 from facecli.fingerprint import NO_PHOTOS, fingerprint, stat_text
 from facecli.store import Photo, Store
+from facecli.template import Failure
 
 _KIND, _REGULAR = 0o170000, stat_module.S_IFREG
 _State = tuple[bytes, int, int, int, int]
-
-
-class Failure(NamedTuple):
-    """A photo without a template. `path` is relative to the database, printable."""
-
-    path: str
-    code: str
-    message: str
 
 
 class Names:

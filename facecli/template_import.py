@@ -6,7 +6,7 @@ missing and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import groupby
@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from facecli import census, index
-from facecli.engine import Notify
 from facecli.errors import DatabaseError
 from facecli.fingerprint import NO_PHOTOS
+from facecli.hooks import Notify, Progress
 from facecli.index import explained
 from facecli.places import places
 from facecli.records import FailedProbe
@@ -28,8 +28,6 @@ from facecli.template_blocks import Block
 BATCH_BYTES = 32 << 20
 BATCH_ROWS = 20_000
 """Templates to a commit, at most: what a kill can cost is the time for these."""
-
-Progress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True)

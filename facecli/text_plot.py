@@ -7,7 +7,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from facecli.curve import Floats, ScoreCurve
+from facecli.arrays import Floats
+from facecli.curve import ScoreCurve
 
 BARS = " ▁▂▃▄▅▆▇█"
 _NORMAL = NormalDist()

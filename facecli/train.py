@@ -17,13 +17,14 @@ from facecli.calibrate import calibrate, describe
 from facecli.calibration import marks
 from facecli.calibration_file import save as save_calibration
 from facecli.embedder import embedder_id
-from facecli.engine import Notify
 from facecli.errors import BadInput, UsageError
+from facecli.hooks import Notify
 from facecli.learner import Learner
 from facecli.models import checkpoint
-from facecli.models.registry import ModelSpec
+from facecli.models.spec import ModelSpec
 from facecli.run_folder import RunFolder
 from facecli.scores import cross_comparisons
+from facecli.start import Start, start
 from facecli.train_config import TrainConfig
 from facecli.train_events import Began, EpochDone, Report, Step, Trained
 from facecli.training_data import TrainingSet
@@ -53,7 +54,7 @@ def fit(
 
     Raises `UsageError`, `BadInput`, `WeightsMissing` and what reading the data raises.
     """
-    begun = recipe.start(config, cache_dir=cache_dir, notify=notify)
+    begun = start(config, cache_dir=cache_dir, notify=notify)
     config = recipe.decided(config, begun)
     data, val = read_data(config, begun.spec, cache_dir, progress)
     return _Run(config, begun, data, val, report).run(resume)
@@ -113,7 +114,7 @@ class _Run:
     """One run on one process."""
 
     def __init__(
-        self, config: TrainConfig, begun: recipe.Start, data: TrainingSet, val: TrainingSet, report: Report
+        self, config: TrainConfig, begun: Start, data: TrainingSet, val: TrainingSet, report: Report
     ) -> None:
         self.config, self.begun, self.data, self.val = config, begun, data, val
         self.first = distributed.rank() == 0

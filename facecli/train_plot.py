@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facecli.engine import write_atomic
+from facecli.atomic import write_atomic
 from facecli.errors import UsageError
 
 ENDINGS = (".png", ".svg", ".pdf")

@@ -12,7 +12,7 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,12 +28,11 @@ from facecli.config import Detection
 from facecli.detect import Detector
 from facecli.embedder import PIPELINE
 from facecli.errors import BadInput, FaceError, NoFace, NoSuchFile, UnreadableImage, UsageError, printable
+from facecli.hooks import Progress
 from facecli.models import mtcnn
-from facecli.models.registry import ModelSpec
+from facecli.models.spec import ModelSpec
 
 Chips = NDArray[np.uint8]
-Progress = Callable[[int, int], None]
-"""Told the images done and the images in all."""
 
 IDX_IMAGES = 0x00000803
 IDX_LABELS = 0x00000801

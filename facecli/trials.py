@@ -6,7 +6,7 @@ failed keeps its place with a template of NaN, so that its comparisons become fa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,19 +18,15 @@ from numpy.typing import NDArray
 from facecli.calibrate import describe
 from facecli.calibration import Provenance
 from facecli.comparisons import Comparisons
-from facecli.embedder import Embedded, Photo
-from facecli.engine import Notify
 from facecli.enrolment import Enroller
 from facecli.errors import BadInput, FaceError, NoFace, SeveralFaces, printable
 from facecli.files import digest, read
 from facecli.gallery import refresh
+from facecli.hooks import Notify, Progress
 from facecli.pairs import PairSet, images, subjects_of
 from facecli.records import FailedProbe, Probe, read_templates
 from facecli.scores import cross_comparisons
-from facecli.survey import Failure
-
-Progress = Callable[[int, int | None], None]
-"""Told (done, total) as the work goes on."""
+from facecli.template import Embedded, Failure, Photo
 
 BLOCK = 65_536
 """Listed pairs whose templates are gathered at once."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facecli.arrays import Floats
 from facecli.bootstrap import (
     IdentityBootstrap,
     MatedDesign,
@@ -32,7 +33,6 @@ ERRORS_TO_CHOOSE = 30
 """False matches that must be expected at an FMR before epochs are ranked by it (Doddington's rule of 30)."""
 
 Templates = NDArray[np.float32]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facecli.embedder import Embedded, Embedder
-from facecli.engine import Array
+from facecli.arrays import Array
+from facecli.embedder import Embedder
 from facecli.errors import FaceError, printable
+from facecli.hooks import Progress
 from facecli.records import face_place
 from facecli.rule import Rule
+from facecli.template import Embedded
 
 if TYPE_CHECKING:
     # Two photos need neither, and their imports are felt.
     from facecli.gallery import Gallery
     from facecli.pairs import PairSet
 
-Progress = Callable[[int, int | None], None]
 
 COLUMNS = [
     "left",

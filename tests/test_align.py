@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from facecli.align import chip, onto_square, scale_of, similarity, whole
-from facecli.models.registry import BUILT_IN
+from facecli.models.built_in import BUILT_IN
 
 coordinate = st.floats(-500, 500, allow_nan=False, width=32)
 points = st.lists(st.tuples(coordinate, coordinate), min_size=5, max_size=5)

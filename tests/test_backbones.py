@@ -13,7 +13,9 @@ import torchvision
 
 from facecli import engine
 from facecli.errors import UsageError, WeightsMissing
-from facecli.models import architectures, backbones, registry
+from facecli.models import backbones, registry
+from facecli.models.built_in import BUILT_IN
+from facecli.start import pretrained
 
 torch.set_num_threads(1)
 
@@ -76,7 +78,7 @@ def test_the_contract_is_torchvisions():
     assert "do not tell people apart" in spec.warning
     points = np.array(spec.template)
     assert points.shape == (5, 2)
-    np.testing.assert_allclose(points / 299, np.array(registry.BUILT_IN["dlib"].template) / 150)
+    np.testing.assert_allclose(points / 299, np.array(BUILT_IN["dlib"].template) / 150)
 
 
 @pytest.mark.parametrize(
@@ -131,14 +133,14 @@ def test_weights_in_torch_hubs_folder_are_found_checked_and_cut(hub, tmp_path, m
         ours = whole.fc(torch.from_numpy(features)).numpy()
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
 
-    module = architectures.pretrained({"base": "torchvision:googlenet"}, cache_dir=tmp_path)
+    module = pretrained({"base": "torchvision:googlenet"}, cache_dir=tmp_path)
     assert torch.equal(module.conv1.conv.weight, whole.conv1.conv.weight)
 
     path.write_bytes(path.read_bytes()[:-1] + b"\7")
     with pytest.raises(WeightsMissing, match="wrong checksum"):
         registry.load_network(spec, cache_dir=tmp_path)
     with pytest.raises(WeightsMissing, match="wrong checksum"):
-        architectures.pretrained({"base": "torchvision:googlenet"}, cache_dir=tmp_path)
+        pretrained({"base": "torchvision:googlenet"}, cache_dir=tmp_path)
 
 
 def test_export_agrees_whatever_the_batch(hub, tmp_path, monkeypatch):

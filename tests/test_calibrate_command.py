@@ -10,14 +10,15 @@ import pytest
 from standin import gallery_of
 from typer.testing import CliRunner
 
+from facecli.atomic import write_atomic
 from facecli.calibration import CROSS_FITTED, IN_SAMPLE, OTHER_PEOPLE
 from facecli.calibration_file import installed_path, load, shipped
 from facecli.cli import app
 from facecli.config import DEFAULT_FMR
 from facecli.embedder import embedder_id
-from facecli.engine import write_atomic
 from facecli.identify import false_alarms
-from facecli.models.registry import BUILT_IN, load_network
+from facecli.models.built_in import BUILT_IN
+from facecli.models.registry import load_network
 from facecli.rule import make_rule
 
 TOY = "toy-0123456789ab"

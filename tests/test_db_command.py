@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from facecli.cli import app
 from facecli.gallery import refresh
 from facecli.models import architectures, checkpoint
+from facecli.start import base_spec
 from facecli.store_folder import store_folders
 
 torch.set_num_threads(1)
@@ -237,7 +238,7 @@ def test_what_cannot_be_imported_is_refused_with_advice(facecli, here):
 def test_migrate_reports_how_far_two_models_agree(facecli, here, embedder):
     torch.manual_seed(0)
     small = {"base": "small-cnn", "dim": 16, "width": 4}
-    spec = checkpoint.base_spec("small-cnn")
+    spec = base_spec("small-cnn")
     from dataclasses import replace
 
     checkpoint.save(

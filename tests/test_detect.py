@@ -16,7 +16,8 @@ from PIL import Image
 
 from facecli import detect, images
 from facecli.config import Detection
-from facecli.detect import Detector, Face, suppress
+from facecli.detect import Detector, suppress
+from facecli.face import Face
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,11 @@ import pytest
 
 from facecli import align, engine
 from facecli.embedder import Embedder, prepare
-from facecli.engine import Network
 from facecli.errors import WeightsMissing
 from facecli.models import dlib as ours
-from facecli.models.registry import BUILT_IN, load_network
+from facecli.models.built_in import BUILT_IN
+from facecli.models.network import Network
+from facecli.models.registry import load_network
 
 SPEC = BUILT_IN["dlib"]
 

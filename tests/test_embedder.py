@@ -16,7 +16,7 @@ from PIL import Image
 from facecli import config
 from facecli import embedder as module
 from facecli.config import Detection
-from facecli.embedder import Embedded, Embedder, Enrolled, embedder_id, prepare
+from facecli.embedder import Embedder, embedder_id, prepare
 from facecli.errors import (
     FaceError,
     NoFace,
@@ -27,7 +27,8 @@ from facecli.errors import (
     WeightsMissing,
 )
 from facecli.models import mtcnn
-from facecli.models.registry import BUILT_IN
+from facecli.models.built_in import BUILT_IN
+from facecli.template import Embedded, Enrolled
 
 SPEC = BUILT_IN["dlib"]
 KEY = "0" * 64

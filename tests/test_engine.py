@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from facecli import engine
-from facecli.engine import Network
+from facecli.atomic import write_atomic
 from facecli.errors import UsageError
 from facecli.models import mtcnn
+from facecli.models.network import Network
 
 NETWORK = mtcnn.network(mtcnn.REFINE)
 CHIPS = np.random.default_rng(0).uniform(0, 255, (3, 3, 24, 24)).astype(np.float32)
@@ -151,7 +152,7 @@ def test_write_atomic_keeps_the_old_file_when_it_fails(tmp_path, monkeypatch):
     path.write_bytes(b"old")
     monkeypatch.setattr(engine.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
     with pytest.raises(OSError, match="no"):
-        engine.write_atomic(path, b"new")
+        write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 

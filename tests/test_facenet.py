@@ -17,10 +17,11 @@ from facenet_pytorch import InceptionResnetV1, fixed_image_standardization
 from facecli import engine
 from facecli.embedder import prepare
 from facecli.errors import WeightsMissing
-from facecli.models import facenet, registry
+from facecli.models import facenet
+from facecli.models.built_in import BUILT_IN
 
 torch.set_num_threads(1)
-SPEC = registry.BUILT_IN["casia-webface"]
+SPEC = BUILT_IN["casia-webface"]
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from facecli.detect import Face
-from facecli.embedder import Embedded, FaceTemplate
 from facecli.errors import BadInput, EmbedderMismatch, NoFace, NoSuchFile, UsageError
+from facecli.face import Face
 from facecli.records import (
     ROW_COLUMNS,
     SCHEMA,
@@ -24,6 +23,7 @@ from facecli.records import (
     read_npy,
     rows_path,
 )
+from facecli.template import Embedded, FaceTemplate
 from facecli.templates_file import NpyOutput
 
 DIM, ID = 6, "net-1"

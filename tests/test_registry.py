@@ -12,13 +12,15 @@ import pytest
 
 from facecli.errors import NoSuchFile, UsageError, WeightsMissing
 from facecli.models import facenet, registry
+from facecli.models.built_in import BUILT_IN
+from facecli.models.spec import contract_text
 
-DLIB = registry.BUILT_IN["dlib"]
+DLIB = BUILT_IN["dlib"]
 
 
 def test_built_in_models():
-    assert list(registry.BUILT_IN) == ["dlib", "vggface2", "casia-webface"]
-    for name, spec in registry.BUILT_IN.items():
+    assert list(BUILT_IN) == ["dlib", "vggface2", "casia-webface"]
+    for name, spec in BUILT_IN.items():
         assert spec.name == name
         assert registry.resolve(name) is spec
         points = np.array(spec.template)
@@ -91,11 +93,11 @@ def test_a_file_never_hides_a_built_in_name(tmp_path, monkeypatch):
 
 
 def test_contract_in_one_line():
-    assert registry.contract_text(DLIB) == (
+    assert contract_text(DLIB) == (
         "150 px RGB, (x - [122.782 117.001 104.298]) / 256, five-point template, mirror image added"
     )
     plain = replace(DLIB, template=None, crop_margin=0.2, mirror=False)
-    assert registry.contract_text(plain).endswith("/ 256, face box + 20% margin")
+    assert contract_text(plain).endswith("/ 256, face box + 20% margin")
 
 
 def test_weights_given_by_hand_must_exist(tmp_path):
@@ -106,7 +108,7 @@ def test_weights_given_by_hand_must_exist(tmp_path):
 def test_status_follows_what_is_on_disk(tmp_path):
     from facecli.engine import onnx_path
 
-    spec = registry.BUILT_IN["casia-webface"]
+    spec = BUILT_IN["casia-webface"]
     absent = registry.describe(spec, tmp_path)
     assert (absent.here, absent.exported, absent.weights) == (False, False, spec.weights)
     assert not list(tmp_path.iterdir()), "looking writes nothing"
@@ -146,7 +148,7 @@ def test_a_missing_download_is_fetched_once_and_then_found(tmp_path):
     thread.start()
     try:
         url = f"http://127.0.0.1:{server.server_address[1]}/faces.pt"
-        spec = replace(registry.BUILT_IN["casia-webface"], weights=url)
+        spec = replace(BUILT_IN["casia-webface"], weights=url)
         seen: list[tuple[int, int | None]] = []
         first = registry.load_network(spec, cache_dir=tmp_path, progress=lambda *x: seen.append(x))
         again = registry.load_network(spec, cache_dir=tmp_path)

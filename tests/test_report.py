@@ -16,7 +16,7 @@ from facecli.eval_data import from_database
 from facecli.evaluation import run
 from facecli.plots import KINDS, available, drawn, save
 from facecli.report import html, write
-from facecli.survey import Failure
+from facecli.template import Failure
 from facecli.text_plot import BARS, det, deviate, histogram
 from facecli.trials import Samples
 

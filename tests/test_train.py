@@ -18,9 +18,10 @@ import pytest
 import torch
 from PIL import Image
 
-from facecli import calibration_file, recipe, train
+from facecli import calibration_file, train
 from facecli.errors import BadInput, UsageError, WeightsMissing
 from facecli.models import checkpoint, facenet
+from facecli.start import start
 from facecli.sweep import fit_pulls
 from facecli.train import fit
 from facecli.train_config import TrainConfig
@@ -457,17 +458,15 @@ def test_weights_from_a_file_stand_in_for_the_published_ones(people, cache, tmp_
     state = facenet.build().state_dict()
     torch.save(state, tmp_path / "weights.pt")
     options = {"dim": None, "input_size": None, "weights": tmp_path / "weights.pt"}
-    begun = recipe.start(
-        config(people, tmp_path / "run", base="casia-webface", **options), cache_dir=tmp_path
-    )
+    begun = start(config(people, tmp_path / "run", base="casia-webface", **options), cache_dir=tmp_path)
     assert begun.is_base
     assert all(torch.equal(value, state[name]) for name, value in begun.module.state_dict().items())
     gone = config(people, tmp_path / "run", base="dlib", **options | {"weights": tmp_path / "gone.dat"})
     with pytest.raises(WeightsMissing, match="no such weights file"):
-        recipe.start(gone, cache_dir=tmp_path)
+        start(gone, cache_dir=tmp_path)
     for base in ({"base": "small-cnn"}, {"base": "dlib", "pretrained": False}):
         with pytest.raises(UsageError, match="starts without them"):
-            recipe.start(config(people, tmp_path / "run", **options | base), cache_dir=tmp_path)
+            start(config(people, tmp_path / "run", **options | base), cache_dir=tmp_path)
 
 
 def test_validation_people_must_be_others(people, cache, tmp_path):

@@ -18,16 +18,17 @@ from facecli.alarms import Alarm
 from facecli.choice import Choice
 from facecli.errors import BadInput, NoFace, NoSuchFile, UnreadableImage, UsageError
 from facecli.learner import normalised
-from facecli.models import architectures, checkpoint
+from facecli.models import architectures
 from facecli.retrieval import retrieval
 from facecli.schedule import rate
+from facecli.start import base_spec, start
 from facecli.train_config import TrainConfig
 from facecli.validation import Measure
 
 torch.set_num_threads(1)
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-SPEC = replace(checkpoint.base_spec("small-cnn"), input_size=24)
+SPEC = replace(base_spec("small-cnn"), input_size=24)
 
 
 def picture(path: Path, seed: int, size=(30, 40)) -> None:
@@ -107,7 +108,7 @@ def test_photos_give_the_chips_that_an_embedder_would_see(tmp_path, faces):
 
     photos = sorted(folder.glob("*/*.jpg"))[:3]
     embedder = Embedder("dlib", cache_dir=tmp_path, faces=faces)
-    cutter = training_data._Cutter(checkpoint.base_spec("dlib"), tmp_path, False, 40, Choice(faces))
+    cutter = training_data._Cutter(base_spec("dlib"), tmp_path, False, 40, Choice(faces))
     chips = np.stack([cutter(path)[1] for path in photos])
     expected = [r.faces[0].embedding for r in embedder.embed((p, None) for p in photos)]
     np.testing.assert_allclose(embedder.templates(chips), expected, atol=1e-6)
@@ -305,7 +306,7 @@ def test_head_and_base_learn_at_their_own_rates():
         loss="arcface",
         loss_lr_factor=3.0,
     )
-    begun = recipe.start(config, cache_dir=Path())
+    begun = start(config, cache_dir=Path())
     loss = recipe.loss_for(config, begun, 4)
     rates = {}
     for group in recipe.optimizer_for(config, begun, loss).param_groups:

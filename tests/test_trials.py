@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from standin import DIM, StandIn, template
 
-from facecli.detect import Face
-from facecli.embedder import Embedded, FaceTemplate
 from facecli.errors import BadInput, EmbedderMismatch, NoFace, NoSuchFile, UnreadableImage
+from facecli.face import Face
 from facecli.files import digest
 from facecli.pairs import PairSet, parse_csv
 from facecli.records import embed_record, failed_record, write_rows
+from facecli.template import Embedded, FaceTemplate
 from facecli.trials import (
     Samples,
     cross,

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
-from facecli.errors import BadInput, UsageError
+from facecli.errors import BadInput
+from facecli.models.built_in import BUILT_IN, TORCHVISION
 from facecli.models.contract import Table
-from facecli.models.registry import BUILT_IN, TORCHVISION, load_network, resolve
-
-if TYPE_CHECKING:
-    from facecli.download import Progress
-    from facecli.engine import Notify
 
 SMALL_CNN = "small-cnn"
 
@@ -71,33 +67,10 @@ def build(architecture: Mapping[str, Any], *, path: Path | None = None) -> nn.Mo
     It maps float32 [N, 3, S, S] to [N, D]. `path` is the file the dict came from, for the message of the
     `BadInput` raised when it is malformed; an unknown torchvision name is a `UsageError`.
     """
-    return _assembled(architecture, None, path)
+    return assembled(architecture, None, path)
 
 
-def pretrained(
-    architecture: Mapping[str, Any],
-    *,
-    cache_dir: Path,
-    weights: Path | None = None,
-    progress: Progress | None = None,
-    notify: Notify | None = None,
-) -> nn.Module:
-    """Return the network of `architecture` with its base's published weights; the head starts by chance.
-
-    `weights` is a file to use in place of the base's own, as in `load_network`. Raises what `build` raises,
-    `WeightsMissing`, and `UsageError` for `small-cnn`, which has none.
-    """
-    name = architecture.get("base")
-    if name == SMALL_CNN:
-        raise UsageError("small-cnn has no published weights", hint="train it from the start")
-    if isinstance(name, str) and (name in BUILT_IN or name.startswith(TORCHVISION)):
-        spec = resolve(name)
-        network = load_network(spec, cache_dir=cache_dir, weights=weights, progress=progress, notify=notify)
-        return _assembled(architecture, (network.torch(), spec.dim), None)
-    return _assembled(architecture, None, None)
-
-
-def _assembled(
+def assembled(
     architecture: Mapping[str, Any], base: tuple[nn.Module, int] | None, path: Path | None
 ) -> nn.Module:
     table = Table(dict(architecture), path, "architecture.")

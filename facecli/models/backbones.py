@@ -18,10 +18,12 @@ import torchvision
 from torch import nn
 
 from facecli import download
-from facecli.engine import Network, Notify
 from facecli.errors import UsageError, WeightsMissing
+from facecli.hooks import Notify
+from facecli.models.built_in import BUILT_IN, TORCHVISION
 from facecli.models.export import load_state, to_onnx
-from facecli.models.registry import BUILT_IN, TORCHVISION, ModelSpec
+from facecli.models.network import Network
+from facecli.models.spec import ModelSpec
 
 GRAPH = "torchvision 1"
 """Raise it when the cut or the exported graph changes, so that older exports are not taken for it."""

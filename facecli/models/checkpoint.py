@@ -16,11 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facecli.atomic import write_atomic
 from facecli.download import check
-from facecli.engine import Network, Notify, write_atomic
 from facecli.errors import BadInput, NoSuchFile, UsageError
+from facecli.hooks import Notify
 from facecli.models.contract import Contract, Table, read_contract, read_table
-from facecli.models.registry import BUILT_IN, ModelSpec, resolve
+from facecli.models.network import Network
+from facecli.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     import torch
@@ -38,29 +40,6 @@ WEIGHTS_NAME = re.compile(r"weights-[0-9a-f]{12}\.pt")
 def is_checkpoint(path: Path) -> bool:
     """Tell whether `path` is a checkpoint's folder, or its `model.json` or weights."""
     return (_folder(path) / CONTRACT).is_file()
-
-
-def base_spec(base: str) -> ModelSpec:
-    """Return the input contract that training on `base` starts from (see `architectures` for the names)."""
-    if base != "small-cnn":
-        return resolve(base)
-    dlib = BUILT_IN["dlib"]
-    size = 112
-    scale = size / dlib.input_size
-    return ModelSpec(
-        name=base,
-        family="checkpoint",
-        dim=128,
-        input_size=size,
-        template=tuple((x * scale, y * scale) for x, y in dlib.template or ()),
-        channel_order="RGB",
-        mean=(127.5, 127.5, 127.5),
-        std=(127.5, 127.5, 127.5),
-        mirror=False,
-        weights="",
-        sha256=None,
-        licence="MIT",
-    )
 
 
 def save(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from facecli.models.dlib import BLOCKS, Weights
+from facecli.models.dlib_weights import BLOCKS, Weights
 
 
 class Block(nn.Module):

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facecli.download import check, file_digest, recorded_digest, weights_path
-from facecli.engine import Network, Notify
 from facecli.errors import WeightsMissing
+from facecli.hooks import Notify
+from facecli.models.network import Network
 
 if TYPE_CHECKING:
     import torch
 
-    from facecli.models.registry import ModelSpec
+    from facecli.models.spec import ModelSpec
 
 GRAPH = "facenet 1"
 """Raise it when the exported graph changes, so that older exports are not taken for it."""

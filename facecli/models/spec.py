@@ -1,0 +1,96 @@
+"""The input contract of a network, and what a module that knows networks offers. Imports neither torch nor numpy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from facecli.hooks import Notify
+    from facecli.models.network import Network
+
+
+Points = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The input contract of a network and where its weights come from.
+
+    A chip is `input_size` x `input_size` pixels, reordered to `channel_order`, then `(x - mean) / std` with x
+    in 0..255. `template` holds where the five landmarks land on the chip, in px with pixel centres at
+    half-integers (the chip spans 0..input_size); None asks for a plain square crop of the face box, widened
+    on each side by `crop_margin` of its side. With `mirror` the template is the normalised sum of the
+    network's outputs for the chip and for its mirror image.
+    """
+
+    name: str
+    family: str
+    """The module of `facecli.models` that knows the network."""
+    dim: int
+    input_size: int
+    template: Points | None
+    channel_order: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    mirror: bool
+    weights: str
+    """Package file, download address, path or torchvision name, as the family reads it."""
+    sha256: str | None
+    """Of the weights file, in hex, or its first digits; None where only the file itself can tell."""
+    licence: str
+    crop_margin: float = 0.0
+    warning: str = ""
+    """Said whenever the model is used, where it is not fit for faces as it stands."""
+
+
+class Family(Protocol):
+    """What each module named by `ModelSpec.family` offers."""
+
+    def locate(self, spec: ModelSpec, cache_dir: Path) -> Path | None:
+        """Return the weights file if it is on this machine, without fetching anything."""
+
+    def network(
+        self, spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None
+    ) -> Network:
+        """Return the network over weights that are on this machine; `weights` overrides where.
+
+        Raises `WeightsMissing` saying how to get them.
+        """
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """A model as `facecli models` lists it."""
+
+    name: str
+    dim: int
+    contract: str
+    """What the network is fed, in words."""
+    licence: str
+    weights: str
+    """The file where it is here, else where it comes from."""
+    here: bool
+    exported: bool
+    """Whether the ONNX form is in the cache, so that a run imports no torch."""
+    warning: str
+
+
+def contract_text(spec: ModelSpec) -> str:
+    """Return the input contract of `spec` in one line.
+
+    >>> from facecli.models.built_in import BUILT_IN
+    >>> contract_text(BUILT_IN["vggface2"])
+    '160 px RGB, (x - 127.5) / 128, five-point template'
+    """
+    crop = "five-point template" if spec.template is not None else f"face box + {spec.crop_margin:.0%} margin"
+    mirrored = ", mirror image added" if spec.mirror else ""
+    scaling = f"(x - {_numbers(spec.mean)}) / {_numbers(spec.std)}"
+    return f"{spec.input_size} px {spec.channel_order}, {scaling}, {crop}{mirrored}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    if len(set(values)) == 1:
+        return f"{values[0]:.6g}"
+    return "[" + " ".join(f"{value:.6g}" for value in values) + "]"
