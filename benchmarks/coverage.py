@@ -17,9 +17,15 @@ from statistics import NormalDist
 
 import numpy as np
 
-from facecli.bootstrap import IdentityBootstrap, MatedDesign, NonmatedDesign, people_interval, rate_interval
-from facecli.comparisons import Comparisons
-from facecli.intervals import clopper_pearson
+from facecli.stats.bootstrap import (
+    IdentityBootstrap,
+    MatedDesign,
+    NonmatedDesign,
+    people_interval,
+    rate_interval,
+)
+from facecli.stats.comparisons import Comparisons
+from facecli.stats.intervals import clopper_pearson
 
 NORMAL = NormalDist()
 MATED_MEAN = 4.0

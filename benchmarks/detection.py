@@ -22,11 +22,11 @@ import torch
 from facenet_pytorch import MTCNN
 from PIL import Image as PillowImage
 
-from facecli import engine, images
 from facecli.config import Detection, default_cache_dir
-from facecli.detect import Detector
-from facecli.face import Face
-from facecli.models import mtcnn
+from facecli.faces.face import Face
+from facecli.faces.mtcnn import Detector
+from facecli.models import mtcnn_networks, runtime
+from facecli.photos import decode as images
 
 SIDES = (640, 1280, 2500)
 CONTESTANTS = ("facenet-pytorch", "all", "largest")
@@ -44,7 +44,10 @@ def main() -> None:
     torch.set_num_threads(1)
     photos = list(images.find_images([arguments.folder]))[: arguments.photos]
     theirs = MTCNN(keep_all=True)
-    runners = [engine.load(mtcnn.network(stage), cache_dir=default_cache_dir()) for stage in mtcnn.STAGES]
+    runners = [
+        runtime.load(mtcnn_networks.network(stage), cache_dir=default_cache_dir())
+        for stage in mtcnn_networks.STAGES
+    ]
     ours = Detector(runners, Detection())
     found = agreement(photos, theirs, ours, arguments.folder)
     timed = times(photos[:: max(1, len(photos) // arguments.large)][: arguments.large], theirs, ours)

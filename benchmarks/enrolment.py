@@ -266,8 +266,8 @@ def print_stages(found: dict[str, Any]) -> None:
 LONG = """
 import json, sys, time
 from pathlib import Path
-from facecli.embedder import Embedder
-from facecli.gallery import refresh
+from facecli.templates.embedder import Embedder
+from facecli.gallery.gallery import refresh
 folder, cache = Path(sys.argv[1]), Path(sys.argv[2])
 page = 4096
 seen = []

@@ -15,14 +15,18 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image
 
-from facecli import align, detect, embedder, engine, enrolment, images, pyramid
 from facecli.arrays import Array
 from facecli.config import default_cache_dir
-from facecli.gallery import refresh
-from facecli.models import mtcnn
+from facecli.faces import align, pyramid
+from facecli.faces import mtcnn as detect
+from facecli.gallery import enrolment
+from facecli.gallery.gallery import refresh
+from facecli.gallery.store.writer import Store
+from facecli.models import mtcnn_networks, runtime
 from facecli.models.network import Network, Runner
 from facecli.models.registry import load_network, resolve
-from facecli.store import Store
+from facecli.photos import decode as images
+from facecli.templates import embedder
 
 STAGES = (
     "read and hash",
@@ -111,7 +115,7 @@ def enrol(
     drafts: list[tuple[bytes, tuple[int, int]]],
 ) -> None:
     """Enrol what is in `folder`; note the rows that each network saw by their size, and what was decoded."""
-    load, decode = engine.load, images.decode
+    load, decode = runtime.load, images.decode
 
     def loaded(network: Network, **options: Any) -> Runner:
         run = load(network, **options)
@@ -134,7 +138,7 @@ def enrol(
 
     with ExitStack() as patches:
         for what in (
-            patch.object(engine, "load", loaded),
+            patch.object(runtime, "load", loaded),
             patch.object(images, "decode", decoded),
             watch(enrolment, "read", "read and hash"),
             watch(enrolment, "digest", "read and hash"),
@@ -156,7 +160,7 @@ def operations(rows: Counter[tuple[str, tuple[int, ...]]]) -> Counter[str]:
     """Return the multiplications and additions of the networks' convolutions and products, by stage."""
     import torch
 
-    modules = {stage.name: mtcnn.network(stage).torch() for stage in mtcnn.STAGES}
+    modules = {stage.name: mtcnn_networks.network(stage).torch() for stage in mtcnn_networks.STAGES}
     modules["dlib"] = load_network(resolve("dlib"), cache_dir=default_cache_dir()).torch()
     count = 0
 

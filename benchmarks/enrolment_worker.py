@@ -63,8 +63,8 @@ def peak_mb() -> float:
 
 def facecli(threads: int, cache: Path) -> Enrol:
     """A refresh of the database: reading and hashing, and templates safe on the disk, are part of it."""
-    from facecli.embedder import Embedder
-    from facecli.gallery import refresh
+    from facecli.gallery.gallery import refresh
+    from facecli.templates.embedder import Embedder
 
     embedder = Embedder(cache_dir=cache, workers=threads)
 
@@ -83,9 +83,9 @@ def facenet_pytorch(threads: int, cache: Path) -> Enrol:
     from facenet_pytorch import MTCNN
     from PIL import Image
 
-    from facecli import align
-    from facecli.embedder import prepare
+    from facecli.faces import align
     from facecli.models.registry import load_network, resolve
+    from facecli.templates.embedder import prepare
 
     torch.set_num_threads(threads)
     spec = resolve("dlib")

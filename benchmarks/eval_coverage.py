@@ -12,9 +12,9 @@ import sys
 
 import numpy as np
 
-from facecli.evaluate import evaluate
-from facecli.scored import cross_of
-from facecli.trials import Samples
+from facecli.evaluation.verification import evaluate
+from facecli.trials.samples import Samples
+from facecli.trials.scored import cross_of
 
 DIM, NOISE, EACH = 24, 0.75, 3
 

@@ -14,10 +14,10 @@ import time
 
 import numpy as np
 
-from facecli.evaluate import TARGETS, evaluate
-from facecli.evaluate_search import evaluate_database
-from facecli.scored import cross_of, curve_of
-from facecli.trials import Samples
+from facecli.evaluation.identification import evaluate_database
+from facecli.evaluation.verification import TARGETS, evaluate
+from facecli.trials.samples import Samples
+from facecli.trials.scored import cross_of, curve_of
 
 DIM = 128
 

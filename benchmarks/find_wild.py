@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from facecli.config import default_cache_dir
-from facecli.embedder import Embedder
-from facecli.gallery import refresh
-from facecli.intervals import clopper_pearson
+from facecli.gallery.gallery import refresh
+from facecli.stats.intervals import clopper_pearson
+from facecli.templates.embedder import Embedder
 
 
 def main() -> None:

@@ -30,12 +30,12 @@ from pathlib import Path
 import numpy as np
 
 from facecli.config import default_cache_dir
-from facecli.embedder import Embedder
 from facecli.errors import FaceError
-from facecli.files import walk
-from facecli.gallery import Enrolled, Enroller, Gallery, refresh
-from facecli.places import places
-from facecli.store import Store
+from facecli.gallery.gallery import Enrolled, Enroller, Gallery, refresh
+from facecli.gallery.store.location import places
+from facecli.gallery.store.writer import Store
+from facecli.photos.find import walk
+from facecli.templates.embedder import Embedder
 
 
 class Recorder:

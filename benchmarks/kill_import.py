@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 
 from facecli.errors import DatabaseError
-from facecli.gallery import Gallery
-from facecli.records import ROW_COLUMNS
-from facecli.store import Store
-from facecli.store_folder import store_folders
-from facecli.template_blocks import read_blocks
-from facecli.template_import import import_templates
+from facecli.gallery.gallery import Gallery
+from facecli.gallery.store.folder import store_folders
+from facecli.gallery.store.writer import Store
+from facecli.gallery.upkeep.take_in import import_templates
+from facecli.templates.blocks import read_blocks
+from facecli.templates.records import ROW_COLUMNS
 
 EACH = 20
 

@@ -17,16 +17,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from facecli.calibrate import calibrate
-from facecli.calibration import Calibration, OperatingPoint
-from facecli.calibration_file import load
+from facecli.calibration.calibration import Calibration, OperatingPoint
+from facecli.calibration.files import load
+from facecli.calibration.fit import calibrate
 from facecli.config import DEFAULT_FMR, DEFAULT_MODEL, default_cache_dir
-from facecli.embedder import Embedder
-from facecli.intervals import clopper_pearson
-from facecli.pairs import PairSet, read_pairs
-from facecli.trials import Samples, cross, embed_pairs, listed, provenance
+from facecli.stats.intervals import clopper_pearson
+from facecli.templates.embedder import Embedder
+from facecli.trials.pairs import PairSet, read_pairs
+from facecli.trials.samples import Samples, cross, embed_pairs, listed, provenance
 
-DATA = Path(__file__).parents[1] / "facecli" / "data"
+DATA = Path(__file__).parents[1] / "facecli" / "calibration" / "shipped"
 DESCRIPTION = "all comparisons of the 3,443 images in LFW's development training pairs (deep-funneled)"
 POLICIES = ("center", "largest")
 

@@ -29,9 +29,9 @@ from pathlib import Path
 import numpy as np
 
 from facecli.config import Detection, default_cache_dir
-from facecli.embedder import Embedder
-from facecli.gallery import Gallery, refresh
-from facecli.template import Enrolled
+from facecli.gallery.gallery import Gallery, refresh
+from facecli.templates.embedder import Embedder
+from facecli.templates.template import Enrolled
 
 PER_SUBJECT = 20
 POINTS = ((0.0, 0.0),) * 5

@@ -25,13 +25,13 @@ import onnxruntime as ort
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from facecli import engine
 from facecli.arrays import Array
 from facecli.config import DEFAULT_MODEL, default_cache_dir
-from facecli.embedder import Embedder, prepare
 from facecli.errors import FaceError
+from facecli.models import runtime
 from facecli.models.network import Runner
 from facecli.models.registry import load_network, resolve
+from facecli.templates.embedder import Embedder, prepare
 
 SPEC = resolve(DEFAULT_MODEL)
 BATCH, RANGES, ROUNDS, FMR = 16, 192, 9, 1e-3
@@ -108,8 +108,8 @@ def make_chips(photos: list[Path]) -> np.ndarray:
 
 def make_forms(ranges: np.ndarray) -> dict[str, Runner]:
     network = load_network(SPEC, cache_dir=default_cache_dir())
-    path = engine.export(network, cache_dir=default_cache_dir())
-    forms = {"float32": engine.load(network, cache_dir=default_cache_dir())}
+    path = runtime.export(network, cache_dir=default_cache_dir())
+    forms = {"float32": runtime.load(network, cache_dir=default_cache_dir())}
     with tempfile.TemporaryDirectory() as scratch:
         plain, small = Path(scratch) / "plain.onnx", Path(scratch) / "int8.onnx"
         quant_pre_process(str(path), str(plain))

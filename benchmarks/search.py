@@ -32,8 +32,8 @@ from typing import Any
 
 import numpy as np
 
-from facecli.compact import Compact, extend
-from facecli.search import best_rows
+from facecli.gallery.store.int8_copy import Compact, extend
+from facecli.gallery.store.search import best_rows
 
 PER_SUBJECT = 20
 TOP = 10

@@ -25,13 +25,14 @@ from torch import nn
 from torch.nn import functional as F
 from train_settings import settings
 
-from facecli import samplers, training_data
 from facecli.models import checkpoint
-from facecli.pairwise import unit
-from facecli.start import base_spec
-from facecli.train import fit
-from facecli.train_config import TrainConfig
-from facecli.validation import verification
+from facecli.training import data as training_data
+from facecli.training import samplers
+from facecli.training.config import TrainConfig
+from facecli.training.fit import fit
+from facecli.training.losses.geometry import unit
+from facecli.training.start import base_spec
+from facecli.training.validation import verification
 
 CLASSICAL_PX, CLASSICAL_EPOCHS, CLASSICAL_PAIRS = 100, 100, 64
 OURS = {
@@ -147,7 +148,7 @@ def ours(root: Path, cache: Path, trained: list[str], tested: list[str], seed: i
 
 
 def embed(module: nn.Module, spec, chips: np.ndarray) -> np.ndarray:
-    from facecli.learner import normalised
+    from facecli.training.learner import normalised
 
     with torch.no_grad():
         x = normalised(torch.from_numpy(chips.copy()).permute(0, 3, 1, 2).float(), spec)

@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from train_finetune import MIN_FACE_PX, embed
 
-from facecli import training_data
-from facecli.alarms import Alarm
 from facecli.models import checkpoint
-from facecli.start import pretrained
-from facecli.train import fit
-from facecli.train_config import TrainConfig
-from facecli.train_events import Began, EpochDone
-from facecli.validation import tar_gain, verification
+from facecli.training import data as training_data
+from facecli.training.alarms import Alarm
+from facecli.training.config import TrainConfig
+from facecli.training.events import Began, EpochDone
+from facecli.training.fit import fit
+from facecli.training.start import pretrained
+from facecli.training.validation import tar_gain, verification
 
 FAILING = {
     "loss": "triplet",

@@ -24,17 +24,17 @@ import numpy as np
 import torch
 from train_settings import settings
 
-from facecli import training_data
-from facecli.alarms import Alarm
-from facecli.learner import normalised
 from facecli.models import checkpoint
-from facecli.pairs import images, read_pairs
-from facecli.pairwise import unit
-from facecli.start import pretrained
-from facecli.train import fit
-from facecli.train_config import TrainConfig
-from facecli.train_events import Began, EpochDone, Step
-from facecli.validation import tar_gain, verification
+from facecli.training import data as training_data
+from facecli.training.alarms import Alarm
+from facecli.training.config import TrainConfig
+from facecli.training.events import Began, EpochDone, Step
+from facecli.training.fit import fit
+from facecli.training.learner import normalised
+from facecli.training.losses.geometry import unit
+from facecli.training.start import pretrained
+from facecli.training.validation import tar_gain, verification
+from facecli.trials.pairs import images, read_pairs
 
 MIN_FACE_PX = 20
 """The crops of both training sets are small."""

@@ -18,7 +18,8 @@ import time
 
 import torch
 
-from facecli import classifiers, losses, miners
+from facecli.training.losses import batch, miners
+from facecli.training.losses import classes as classifiers
 
 DIM, IMAGES = 512, 4
 SLOW = ("nt-xent",)
@@ -39,28 +40,28 @@ def cases(classes: int):
 
     triplet = peer.TripletMarginLoss(0.2)
     return {
-        "triplet, all": (ours(losses.Triplet(0.2)), theirs(triplet)),
+        "triplet, all": (ours(batch.Triplet(0.2)), theirs(triplet)),
         "triplet, batch-hard": (
-            ours(losses.Triplet(0.2, miner=miners.batch_hard)),
+            ours(batch.Triplet(0.2, miner=miners.batch_hard)),
             theirs(triplet, mining.BatchHardMiner()),
         ),
         "triplet, semi-hard": (
-            ours(losses.Triplet(0.2, miner=miners.semi_hard)),
+            ours(batch.Triplet(0.2, miner=miners.semi_hard)),
             theirs(triplet, mining.TripletMarginMiner(0.2, "semihard")),
         ),
         "triplet, distance-weighted": (
-            ours(losses.Triplet(0.2, miner=miners.distance_weighted)),
+            ours(batch.Triplet(0.2, miner=miners.distance_weighted)),
             theirs(triplet, mining.DistanceWeightedMiner()),
         ),
-        "contrastive": (ours(losses.Contrastive()), theirs(peer.ContrastiveLoss())),
-        "multi-similarity": (ours(losses.MultiSimilarity()), theirs(peer.MultiSimilarityLoss())),
+        "contrastive": (ours(batch.Contrastive()), theirs(peer.ContrastiveLoss())),
+        "multi-similarity": (ours(batch.MultiSimilarity()), theirs(peer.MultiSimilarityLoss())),
         "multi-similarity, mined": (
-            ours(losses.MultiSimilarity(miner=miners.multi_similarity)),
+            ours(batch.MultiSimilarity(miner=miners.multi_similarity)),
             theirs(peer.MultiSimilarityLoss(), mining.MultiSimilarityMiner(0.1)),
         ),
-        "nt-xent": (ours(losses.NTXent()), theirs(peer.NTXentLoss())),
-        "supcon": (ours(losses.SupCon()), theirs(peer.SupConLoss())),
-        "circle": (ours(losses.Circle()), theirs(peer.CircleLoss())),
+        "nt-xent": (ours(batch.NTXent()), theirs(peer.NTXentLoss())),
+        "supcon": (ours(batch.SupCon()), theirs(peer.SupConLoss())),
+        "circle": (ours(batch.Circle()), theirs(peer.CircleLoss())),
         "arcface": (ours(classifiers.ArcFace(DIM, classes)), theirs(peer.ArcFaceLoss(classes, DIM))),
         "cosface": (ours(classifiers.CosFace(DIM, classes)), theirs(peer.CosFaceLoss(classes, DIM))),
     }

@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from facecli import recipe, training_data
-from facecli.learner import Learner
-from facecli.retrieval import retrieval
-from facecli.start import base_spec, start
-from facecli.train_config import TrainConfig
+from facecli.stats.retrieval import retrieval
+from facecli.training import data as training_data
+from facecli.training import recipe
+from facecli.training.config import TrainConfig
+from facecli.training.learner import Learner
+from facecli.training.start import base_spec, start
 
 ROWS = {
     "before training": {},

@@ -15,7 +15,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    from facecli.cli import app
+    from facecli.cli.app import app
 
     try:
         app(prog_name="facecli")

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facecli import engine, images
-from facecli.calibrate import calibrate, describe
-from facecli.comparisons import Comparisons
+from facecli.calibration.fit import calibrate, describe
 from facecli.config import Detection
-from facecli.detect import Detector
-from facecli.embedder import Embedder
-from facecli.models import mtcnn
+from facecli.faces.mtcnn import Detector
+from facecli.models import mtcnn_networks, runtime
+from facecli.photos import decode
+from facecli.stats.comparisons import Comparisons
+from facecli.templates.embedder import Embedder
 
 SAMPLES = Path(__file__).parents[1] / "sample_db"
 WILD = Path(__file__).parents[2] / "shared" / "data" / "wild"
@@ -44,7 +44,9 @@ def embedder(cache_dir):
 @pytest.fixture(scope="session")
 def stages(cache_dir):
     """The runners of the detector's three networks."""
-    return [engine.load(mtcnn.network(stage), cache_dir=cache_dir) for stage in mtcnn.STAGES]
+    return [
+        runtime.load(mtcnn_networks.network(stage), cache_dir=cache_dir) for stage in mtcnn_networks.STAGES
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +86,7 @@ def group(people, tmp_path_factory):
 @pytest.fixture(scope="session")
 def opened():
     """Return a function that decodes a photo at full scale."""
-    return lambda path: images.decode(images.read(path), path=path)
+    return lambda path: decode.decode(decode.read(path), path=path)
 
 
 def made_up_calibration(embedder_id, n_mated=300, n_nonmated=6000):

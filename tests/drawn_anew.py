@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from facecli.bootstrap import Floats, IdentityBootstrap, percentile_interval
-from facecli.comparisons import Comparisons
-from facecli.curve import eer_rate
-from facecli.intervals import LEVEL, Interval
+from facecli.stats.bootstrap import Floats, IdentityBootstrap, percentile_interval
+from facecli.stats.comparisons import Comparisons
+from facecli.stats.curve import eer_rate
+from facecli.stats.intervals import LEVEL, Interval
 
 
 def curve_replicates(

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from facecli.errors import FaceError, NoFace, UnreadableImage
-from facecli.gallery import Enrolled, Gallery
-from facecli.store import Photo, Store
+from facecli.gallery.gallery import Enrolled, Gallery
+from facecli.gallery.store.writer import Photo, Store
 
 DIM = 16
 

@@ -121,7 +121,7 @@ def names_of(group) -> list[str]:
 
 def test_readme_has_examples_of_every_command() -> None:
     commands = " ".join(command for command, _ in examples())
-    from facecli.cli import app
+    from facecli.cli.app import app
 
     names = names_of(typer.main.get_command(app))
     assert "verify" in names

@@ -12,62 +12,54 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "facecli"
 
-# A file knows files of the rows above its own, never of its own row or below: a new one finds its place here.
-# `models` is one room, whose files know each other.
-LAYERS = """
-errors config hooks arrays data distributed fingerprint owners pairwise schedule tensorboard train_config
-atomic files table intervals matrix align augment miners retrieval samplers
-images index census download curve output pairs commands losses train_plot compact
-pyramid metrics models comparisons classifiers reader search
-face
-detect moment bootstrap probability draw freeze run_folder
-choice calibration template
-embedder
-contents calibration_file calibrate calibration_report training_data memory
-records store rule
-start
-templates_file template_blocks sources survey places recipe
-enrolment layout store_folder learner
-gallery scores template_import template_export
-trials identify verify doctor validation agreement compaction inventory integrity
-scored evidence alarms leftovers repair freshness
-figures train_events forget db_report
-evaluate groups compare sweep train
-evaluate_search worst eval_data text_plot
-evaluation
-eval_records plots
-report
-options
-cli_evidence cli_eval_data cli_match cli_embed cli_db_templates
-cli_db cli_calibrate cli_eval cli_train
-cli
-__main__
-"""
-ROW = {name: row for row, line in enumerate(LAYERS.split("\n")) for name in line.split()}
+# Which wing may know which, besides the ground floor, which everybody knows.
+GROUND = {"", "errors", "config", "hooks", "arrays"}
+WINGS = {
+    "files": "",
+    "stats": "files",
+    "photos": "",
+    "models": "files",
+    "calibration": "files stats",
+    "faces": "photos models",
+    "templates": "files photos models faces calibration",
+    "gallery.store": "files templates",
+    "gallery": "files photos templates gallery.store",
+    "gallery.upkeep": "files photos templates gallery gallery.store",
+    "trials": "files photos stats calibration models templates gallery",
+    "recognition": "photos stats calibration faces templates gallery trials",
+    "evaluation": "files photos stats calibration models templates gallery trials recognition",
+    "training.losses": "stats",
+    "training": "files photos stats calibration models faces templates training.losses",
+    "cli": "files photos stats calibration models faces templates gallery gallery.upkeep trials recognition evaluation"
+    " training",
+}
+
+ONLY_IN = {
+    "typer": {"cli"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "torch": {"models", "training", "training.losses"},
+    "torchvision": {"models", "training"},
+    "facenet_pytorch": {"models"},
+    "onnx": {"models"},
+    "onnxscript": {"models"},
+    "onnxruntime": {"models"},
+    "sqlite3": {"gallery.store", "gallery.upkeep"},
+    "matplotlib": {"evaluation", "training"},
+    "filelock": {"files", "models", "gallery.store"},
+}
+"""In which wings a library may be imported, lazily or not."""
 
 TORCH_AT_ONCE = {
-    "augment",
-    "classifiers",
-    "distributed",
-    "freeze",
-    "learner",
-    "losses",
-    "memory",
-    "miners",
-    "pairwise",
-    "recipe",
-    "run_folder",
-    "start",
-    "train",
     "models.architectures",
-    "models.backbones",
-    "models.dlib_resnet",
-    "models.export",
+    "models.dlib_torch",
+    "models.torch_export",
+    "models.torchvision",
 }
-"""Where torch is imported with the module. The rest of models/ and the engine import it inside functions."""
+"""Where in models/ torch is imported with the module; the rest does so inside functions."""
 
-TALKS = {"__main__", "cli", "commands", "output"}
-"""Who may print, exit and read arguments; `sources` and the commands read stdin."""
+TALKS = {"__main__", "cli.app", "cli.exit_codes", "cli.output"}
+"""Who may print, exit and read arguments."""
 
 
 def modules():
@@ -102,42 +94,63 @@ def imports(path):
     yield from within(ast.parse(path.read_text(encoding="utf-8")), False)
 
 
-def room(name):
-    """Return the room of a file; the engine moves in with the models next."""
-    return "models" if name == "engine" else name.split(".")[0]
+def wing(name):
+    """Return the wing of a module: its folder, which is "" for the ground floor."""
+    return name if (PACKAGE / Path(*name.split("."))).is_dir() else name.rpartition(".")[0]
+
+
+def own(name):
+    """Yield the modules of facecli that one knows."""
+    for imported, _ in imports(FILES[name]):
+        if imported.startswith("facecli."):
+            yield imported.removeprefix("facecli.")
+
+
+def test_no_file_stands_outside_a_wing():
+    assert {name for name in NAMES if not wing(name)} == (GROUND | {"__main__"}) - {""}
+    assert {wing(name) for name in NAMES} - {""} == set(WINGS)
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_arrows_go_one_way(name):
-    assert room(name) in ROW, f"give {name} a place in LAYERS"
-    for imported, _ in imports(FILES[name]):
-        if not imported.startswith("facecli."):
-            continue
-        other = room(imported.removeprefix("facecli."))
-        if other != room(name) or other != "models":
-            assert ROW[other] < ROW[room(name)], f"{name} must not know {other}"
+    if name == "__main__":
+        return
+    for other in own(name):
+        assert other in NAMES, f"{name} imports {other}, which is no module"
+        if wing(name) in ("", wing(other)):
+            assert other in GROUND or wing(name), f"{name} of the ground floor must not know {other}"
+        else:
+            known = WINGS[wing(name)].split()
+            assert other in GROUND or wing(other) in known, (
+                f"{wing(name)} must not know {wing(other)}: {name} -> {other}"
+            )
 
 
-def test_torch_is_imported_where_it_is_allowed():
+def test_the_drawing_has_no_circle_of_wings():
+    drawn = []
+    while len(drawn) < len(WINGS):
+        next_ones = [w for w in WINGS if w not in drawn and set(WINGS[w].split()) <= set(drawn)]
+        assert next_ones, f"a circle among {set(WINGS) - set(drawn)}"
+        drawn += next_ones
+
+
+def test_no_circle_of_files():
+    known = {name: {other for other in own(name) if other in NAMES} for name in NAMES}
+    while known:
+        leaves = [name for name, others in known.items() if not others & set(known)]
+        assert leaves, f"a circle among {sorted(known)}"
+        for name in leaves:
+            del known[name]
+
+
+def test_libraries_stay_in_their_wings():
     for name, path in modules():
         for imported, lazy in imports(path):
-            if room(imported) not in ("torch", "torchvision", "facenet_pytorch"):
-                continue
-            if lazy:
-                assert room(name) in ("models", "train") or name in TORCH_AT_ONCE, name
-            else:
-                assert name in TORCH_AT_ONCE, f"{name} imports {imported} with the module"
-
-
-def test_typer_stays_in_the_command_line_and_rich_in_the_output():
-    for name, path in modules():
-        known = {room(imported) for imported, _ in imports(path)}
-        if "typer" in known or "click" in known:
-            assert name.startswith("cli") or name in ("options", "commands"), name
-        if "rich" in known:
-            assert name in ("output", "cli"), name
-        if "matplotlib" in known:
-            assert name in ("plots", "report", "train_plot"), name
+            library = imported.split(".")[0]
+            if library in ONLY_IN:
+                assert wing(name) in ONLY_IN[library], f"{name} imports {library}"
+            if library in ("torch", "torchvision") and wing(name) == "models" and not lazy:
+                assert name in TORCH_AT_ONCE, f"{name} imports {library} with the module"
 
 
 def test_the_library_never_prints_exits_or_reads_arguments_and_environment():
@@ -157,13 +170,13 @@ def test_the_library_never_prints_exits_or_reads_arguments_and_environment():
             assert not said & {"print", "exit", "quit", "input"}, name
             assert not used & {"sys.exit", "sys.argv", "sys.stdout", "sys.stderr"}, name
         assert not used & {"os.environ", "os.getenv", "os.abort"}, name
-        if not name.startswith("cli") and name not in ("options", "sources"):
+        if wing(name) != "cli":
             assert "sys.stdin" not in used, name
 
 
 def test_files_are_one_idea_long():
     for name, path in modules():
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 372, f"{name} is more than one idea"
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 371, f"{name} is more than one idea"
 
 
 def test_no_assertion_on_input_and_no_exception_swallowed():
@@ -172,7 +185,7 @@ def test_no_assertion_on_input_and_no_exception_swallowed():
             assert not isinstance(node, ast.Assert), f"{name} asserts"
             if isinstance(node, ast.ExceptHandler):
                 kinds = ast.dump(node.type) if node.type is not None else "BaseException"
-                last_resort = name == "commands" and "'Exception'" in kinds
+                last_resort = name == "cli.exit_codes" and "'Exception'" in kinds
                 assert last_resort or ("'Exception'" not in kinds and "BaseException" not in kinds), name
 
 
@@ -186,7 +199,7 @@ HEAVY = "{'numpy', 'torch', 'onnx', 'onnxruntime', 'PIL', 'facenet_pytorch', 'ma
 
 
 def test_the_command_line_is_imported_without_anything_heavy():
-    assert run(f"import sys, facecli.cli; print(sorted({HEAVY} & set(sys.modules)))") == "[]"
+    assert run(f"import sys, facecli.cli.app; print(sorted({HEAVY} & set(sys.modules)))") == "[]"
 
 
 def test_help_and_version_import_nothing_heavy():

@@ -94,7 +94,7 @@ def _base(table: Table) -> tuple[nn.Module, int]:
         width = table.whole("width") if table.has("width") else 32
         return SmallCnn(dim, width, table.flag("grey", False)), dim
     if name.startswith(TORCHVISION):
-        from facecli.models.backbones import backbone
+        from facecli.models.torchvision import backbone
 
         return backbone(name)
     if name not in BUILT_IN:
@@ -105,6 +105,6 @@ def _base(table: Table) -> tuple[nn.Module, int]:
         from facecli.models import facenet
 
         return facenet.build(), spec.dim
-    from facecli.models.dlib_resnet import DlibResNet
+    from facecli.models.dlib_torch import DlibResNet
 
     return DlibResNet(), spec.dim

@@ -16,9 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facecli.atomic import write_atomic
-from facecli.download import check
 from facecli.errors import BadInput, NoSuchFile, UsageError
+from facecli.files.atomic import write_atomic
+from facecli.files.download import check
 from facecli.hooks import Notify
 from facecli.models.contract import Contract, Table, read_contract, read_table
 from facecli.models.network import Network
@@ -156,7 +156,7 @@ def network(spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Noti
     graph = json.dumps(architecture, sort_keys=True)
 
     def onnx() -> bytes:
-        from facecli.models.export import to_onnx
+        from facecli.models.torch_export import to_onnx
 
         return to_onnx(load(spec), 3, spec.input_size)
 
@@ -170,7 +170,7 @@ def load(spec: ModelSpec) -> torch.nn.Module:
     Raises `WeightsMissing` for weights that are gone, fail their digest or do not fit the architecture.
     """
     from facecli.models.architectures import build
-    from facecli.models.export import load_state
+    from facecli.models.torch_export import load_state
 
     path = Path(spec.weights)
     check(path, spec.sha256)

@@ -64,7 +64,7 @@ def network(spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Noti
         return parse(data, path)
 
     def module() -> torch.nn.Module:
-        from facecli.models.dlib_resnet import DlibResNet
+        from facecli.models.dlib_torch import DlibResNet
 
         return DlibResNet.from_weights(checked())
 

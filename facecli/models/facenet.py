@@ -10,8 +10,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facecli.download import check, file_digest, recorded_digest, weights_path
 from facecli.errors import WeightsMissing
+from facecli.files.download import check, file_digest, recorded_digest, weights_path
 from facecli.hooks import Notify
 from facecli.models.network import Network
 
@@ -54,7 +54,7 @@ def network(spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Noti
         return build(path)
 
     def onnx() -> bytes:
-        from facecli.models.export import to_onnx
+        from facecli.models.torch_export import to_onnx
 
         return to_onnx(_fused(module()), 3, spec.input_size)
 
@@ -72,7 +72,7 @@ def build(weights: Path | None = None) -> torch.nn.Module:
     module = InceptionResnetV1(pretrained=None, classify=False)
     if weights is None:
         return module.eval()
-    from facecli.models.export import load_state
+    from facecli.models.torch_export import load_state
 
     return load_state(module, weights, skip=lambda name: name.startswith("logits."))
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facecli.download import file_digest
-from facecli.engine import runtime_errors
 from facecli.errors import BadInput, NoSuchFile, UsageError
+from facecli.files.download import file_digest
 from facecli.hooks import Notify
 from facecli.models.contract import Contract, Table, read_contract, read_table
 from facecli.models.network import Network
+from facecli.models.runtime import runtime_errors
 from facecli.models.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -30,9 +30,9 @@ def resolve(name: str) -> ModelSpec:
     if name in BUILT_IN:
         return BUILT_IN[name]
     if name.startswith(TORCHVISION):
-        from facecli.models import backbones
+        from facecli.models import torchvision
 
-        return backbones.read_spec(name)
+        return torchvision.read_spec(name)
     path = Path(name)
     if name.lower().endswith(".onnx"):
         from facecli.models import onnx_file
@@ -85,7 +85,7 @@ def load_network(
     if weights is not None and not weights.is_file():
         raise WeightsMissing("no such weights file", path=weights)
     if weights is None and "://" in spec.weights and module.locate(spec, cache_dir) is None:
-        from facecli import download
+        from facecli.files import download
 
         target = download.weights_path(spec.weights, cache_dir)
         download.fetch(spec.weights, target, sha256=spec.sha256, progress=progress, notify=notify)
@@ -94,7 +94,7 @@ def load_network(
 
 def describe(spec: ModelSpec, cache_dir: Path) -> ModelStatus:
     """Return what `facecli models` shows of `spec`; fetches and exports nothing."""
-    from facecli.engine import onnx_path
+    from facecli.models.runtime import onnx_path
 
     module = family(spec)
     here = module.locate(spec, cache_dir)

@@ -1,0 +1,1 @@
+"""Thresholds with the error rates they were chosen for: fitted, kept, and applied."""

@@ -1,0 +1,221 @@
+"""The commands `embed`, `models` and `doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from facecli import config
+from facecli.cli.exit_codes import INPUT_ERROR
+from facecli.cli.options import (
+    Aligned,
+    Device,
+    FaceIndex,
+    Faces,
+    Folders,
+    Format,
+    MinFace,
+    Model,
+    OutFile,
+    Quiet,
+    TemplatesOut,
+    Weights,
+    open_embedder,
+    refreshed,
+)
+from facecli.errors import UsageError
+
+if TYPE_CHECKING:
+    from facecli.cli.output import Notes
+    from facecli.templates.embedder import Embedder
+
+
+def embed(
+    context: typer.Context,
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PHOTO", help="Photos, folders, 'globs', or '-': paths on stdin, one a line."),
+    ] = None,
+    db: Annotated[
+        Path | None,
+        typer.Option("--db", help="Bring the templates of this database up to date instead."),
+    ] = None,
+    model: Model = config.DEFAULT_MODEL,
+    weights: Weights = None,
+    device: Device = "cpu",
+    faces: Faces = "all",
+    face: FaceIndex = None,
+    min_face: MinFace = config.Detection.min_face_px,
+    aligned: Aligned = False,
+    form: Format = "auto",
+    output: TemplatesOut = None,
+    quiet: Quiet = False,
+) -> None:
+    """Turn faces into templates, for pipes and other programs. One record a face, largest first.
+
+    JSON Lines records have the schema `facecli.embed/1`. A file that fails is a record with `error`, and the run
+    goes on; it then ends with exit code 2.
+
+    Examples:
+
+    - `facecli embed photos/ -o faces.npy`
+    - `facecli embed photo.jpg | jq .box`
+    - `facecli embed --db people`
+    """
+    from facecli.cli.output import Notes
+    from facecli.templates.records import is_npy
+
+    folders: Folders = context.obj
+    notes = Notes(quiet)
+    if (db is None) == (not sources):
+        what = "nothing to embed" if db is None else "--db embeds the photos of the database"
+        raise UsageError(what, hint="give photos, or a database with --db")
+    embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
+    if db is not None and output is not None and is_npy(output):
+        raise UsageError("a database keeps its own templates", hint="leave out --output, or give photos")
+    if db is not None:
+        raise typer.Exit(_embed_database(db, embedder.choosing("largest"), folders, notes, form, output))
+    raise typer.Exit(_embed_photos(sources if sources is not None else [], embedder, notes, form, output))
+
+
+def models(
+    context: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL", help="Models to describe [default: the built-in ones]."),
+    ] = None,
+    form: Format = "auto",
+    output: OutFile = None,
+) -> None:
+    """List the models: dimension, input contract, licence, where the weights are and whether they are here.
+
+    Examples:
+
+    - `facecli models`
+    - `facecli models my.onnx --format jsonl`
+    """
+    from dataclasses import asdict
+
+    from facecli.cli.output import Output
+    from facecli.models.built_in import BUILT_IN
+    from facecli.models.registry import describe, resolve
+
+    folders: Folders = context.obj
+    columns = ["name", "dim", "contract", "here", "exported", "weights", "licence", "warning"]
+    with Output(columns, form=form, path=output) as sink:
+        for name in names if names else list(BUILT_IN):
+            sink.emit(asdict(describe(resolve(name), folders.cache)))
+
+
+def doctor(
+    context: typer.Context,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL", help="Models to check beside the built-in ones."),
+    ] = None,
+    form: Format = "auto",
+    output: OutFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Say what is installed, where caches and weights lie, and check each model against a known answer.
+
+    Exits with 2 when something that must work does not.
+
+    Examples:
+
+    - `facecli doctor`
+    - `facecli doctor my.onnx`
+    """
+    from dataclasses import asdict
+
+    from facecli.cli.output import Notes, Output
+    from facecli.templates import doctor as library
+
+    folders: Folders = context.obj
+    failed = False
+    with Output(library.COLUMNS, form=form, path=output) as sink:
+        for check in library.examine(
+            names if names is not None else [],
+            cache_dir=folders.cache,
+            user_dir=folders.user,
+            notify=Notes(quiet).say,
+        ):
+            sink.emit(asdict(check))
+            failed |= check.state == "failed"
+    raise typer.Exit(INPUT_ERROR if failed else 0)
+
+
+def _embed_photos(
+    sources: list[str], embedder: Embedder, notes: Notes, form: str, output: Path | None
+) -> int:
+    from facecli.cli.inputs import embedded, no_images, photos_from
+    from facecli.cli.output import Output, choose_format
+    from facecli.templates.npy_output import NpyOutput
+    from facecli.templates.records import embed_record, failed_record, is_npy
+    from facecli.templates.template import Embedded
+
+    photos: list[Path] | Iterator[Path]
+    if "-" in sources:
+        photos = photos_from(sources)
+        total = None
+    else:
+        photos = list(photos_from(sources))
+        total = len(photos)
+        if not photos:
+            raise no_images(sources)
+    npy = output is not None and is_npy(output)
+    sink: Output | NpyOutput
+    if npy and output is not None:
+        sink = NpyOutput(output, embedder.dim)
+    else:
+        columns = ["path", "face", "n_faces", "box", "probability", "embedder_id", "error"]
+        if choose_format(form, output) in ("csv", "tsv"):
+            columns.insert(-1, "embedding")
+        sink = Output(columns, form=form, path=output, flatten=_embed_rows)
+    failed = 0
+    with sink, notes.progress("embedding", shown=not sink.scrolls) as tell:
+        for done, (path, found) in enumerate(embedded(photos, embedder), start=1):
+            if isinstance(found, Embedded):
+                for chosen in found.faces:
+                    sink.emit(embed_record(found, chosen, embedder.id))
+            else:
+                failed += 1
+                sink.emit(failed_record(path, found))
+                if sink.form != "table" or output is not None:
+                    notes.warn(str(found))
+            tell(done, total)
+    if npy:
+        notes.say(f"{sink.count} templates of {embedder.dim} numbers in {output}, their table beside it")  # type: ignore[union-attr]
+    return INPUT_ERROR if failed else 0
+
+
+def _embed_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
+    from facecli.cli.output import error_text
+
+    return [{**record, "error": error_text(record)}]
+
+
+def _embed_database(
+    db: Path, embedder: Embedder, folders: Folders, notes: Notes, form: str, output: Path | None
+) -> int:
+    from facecli.cli.output import Output
+
+    _, report = refreshed(db, embedder, folders, notes)
+    columns = ["path", "code", "message"]
+    with Output(columns, form=form, path=output) as sink:
+        for failure in report.failures:
+            sink.emit({"path": failure.path, "code": failure.code, "message": failure.message})
+    notes.say(
+        f"{db}: {report.n_subjects} people, {report.n_samples} photos with a template ({report.embedded} new,"
+        f" {report.removed} gone), {len(report.failures)} without, embedder {embedder.id}"
+    )
+    for name in report.without_template:
+        notes.warn(f"{name} cannot be found: no photo of theirs has a template")
+    if report.ignored:
+        notes.warn(
+            f"{len(report.ignored)} images lie beside the people's folders and name nobody: {report.ignored[0]}"
+        )
+    return INPUT_ERROR if report.failures else 0

@@ -1,0 +1,306 @@
+"""The one sink of every command: records to stdout or a file, everything else to stderr.
+
+A record is a JSON object. JSON Lines keep it whole; csv, tsv and the table of a terminal show flat rows made of
+it. Records carry `error` when something went wrong with their subject, and stay in their place.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from facecli.errors import UsageError, one_line, printable
+from facecli.photos.find import IMAGE_ENDINGS
+
+Record = dict[str, Any]
+Flatten = Callable[[Record], list[Record]]
+
+FORMATS = ("auto", "table", "jsonl", "csv", "tsv")
+PATIENCE_SECONDS = 1.0
+"""Work that is done by then shows no progress."""
+
+ERROR_WIDTH = 40
+"""Characters that a table must have left for errors to be a column of it, which is the last."""
+
+_ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "table"}
+
+
+class Output:
+    """Writes records in one format; used as a context, whose end completes the output.
+
+    `columns` are the keys of the flat rows that `flatten` makes of a record. With `path` the file appears whole
+    at the end, or not at all. `upright` shows a single record as a table with a line a key.
+    """
+
+    def __init__(
+        self,
+        columns: list[str],
+        *,
+        form: str = "auto",
+        path: Path | None = None,
+        flatten: Flatten = lambda record: [record],
+        title: str = "",
+        upright: bool = False,
+    ) -> None:
+        self.columns = columns
+        self.flatten = flatten
+        self.title = title
+        self.upright = upright
+        self.form = choose_format(form, path)
+        self.path = path
+        self._rows: list[Record] = []
+        # A device or a pipe, such as /dev/null or the shell's >(command), takes what comes and is never replaced.
+        self._streams = path is None or (path.exists() and not path.is_file() and not path.is_dir())
+        self._aside = None if path is None or self._streams else aside(path)
+        self._file: IO[str] = sys.stdout
+        self._csv: Any = None
+
+    def __enter__(self) -> Output:
+        if self.path is not None:
+            target = self._aside if self._aside is not None else self.path
+            try:
+                self._file = open(target, "w", encoding="utf-8", newline="")  # noqa: SIM115
+            except OSError as error:
+                raise _cannot_write(self.path, error) from error
+        if self.form in ("csv", "tsv"):
+            dialect = "excel" if self.form == "csv" else "excel-tab"
+            self._csv = csv.DictWriter(
+                self._file, self.columns, dialect=dialect, extrasaction="ignore", lineterminator="\n"
+            )
+            self._csv.writeheader()
+        return self
+
+    def __exit__(self, kind: type | None, error: object, trace: object) -> None:
+        if kind is None and self.form == "table":
+            self._print_table()
+        if self.path is None:
+            if kind is None:
+                self._file.flush()
+            return
+        self._file.close()
+        if self._aside is not None and kind is None:
+            os.replace(self._aside, self.path)
+        elif self._aside is not None:
+            self._aside.unlink(missing_ok=True)
+
+    @property
+    def scrolls(self) -> bool:
+        """Say whether records run over a terminal as they are made, so that a bar would stand in their way."""
+        return self._streams and self.form != "table" and self._file.isatty()
+
+    def emit(self, record: Record) -> None:
+        """Write one record."""
+        if self.form == "jsonl":
+            self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            if self._streams:
+                # A pipe's reader sees each record when it is made.
+                self._file.flush()
+            return
+        rows = self.flatten(record)
+        if self.form == "table":
+            self._rows += rows
+            return
+        self._csv.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
+        if self._streams:
+            self._file.flush()
+
+    def _print_table(self) -> None:
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        if not self._rows:
+            return
+        terminal = self._file.isatty()
+        console = Console(file=self._file, width=None if terminal else 160, highlight=False)
+        if self.upright:
+            console.print(_upright(self._rows[0], self.columns))
+            return
+        table = Table(box=None, pad_edge=False, header_style="bold", title=self.title, title_justify="left")
+        shown = [key for key in self.columns if any(row.get(key) not in (None, "") for row in self._rows)]
+        texts = [[_shown(row.get(key)) for key in shown] for row in self._rows]
+        errors: list[str] = []
+        if "error" in shown and console.width - _width(shown[:-1], texts) < ERROR_WIDTH:
+            # A sentence in a narrow column would be a tower: below, and the names above stay in one piece.
+            shown = shown[:-1]
+            errors = [f"{cells[0]}: {cells[-1]}" for cells in texts if cells[-1]]
+        for key in shown:
+            numeric = all(isinstance(row.get(key), int | float | None) for row in self._rows)
+            table.add_column(key.replace("_", " "), justify="right" if numeric else "left", overflow="fold")
+        for row, cells in zip(self._rows, texts, strict=True):
+            style = "red" if row.get("error") else "green" if row.get("match") is True else None
+            table.add_row(*(escape(cell) for cell in cells[: len(shown)]), style=style)
+        console.print(table)
+        for error in errors:
+            console.print(escape(error), style="red")
+
+
+def _width(columns: list[str], texts: list[list[str]]) -> int:
+    """Return the characters that the first columns of a table take, with the gaps after them."""
+    from rich.cells import cell_len
+
+    return sum(
+        max(len(name), *(cell_len(cells[index]) for cells in texts)) + 2 for index, name in enumerate(columns)
+    )
+
+
+def _upright(row: Record, columns: list[str]) -> Any:
+    """Return one row as a table with a line a key: long names stay in one piece."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key in columns:
+        if row.get(key) not in (None, ""):
+            style = {True: "green", False: "yellow"}[row[key]] if key == "match" else None
+            table.add_row(key.replace("_", " "), escape(_shown(row[key])), style=style)
+    return table
+
+
+def aside(path: Path) -> Path:
+    """Return the name beside `path` under which its content is collected; raises `UsageError` for a folder."""
+    if path.is_dir():
+        raise UsageError("cannot be written (it is a folder)", path=path)
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def _cannot_write(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot be written ({(error.strerror or str(error)).lower()})", path=path)
+
+
+def show(text: str) -> None:
+    """Print a picture made of characters, or an empty line, between the tables of a terminal."""
+    print(text)
+
+
+def choose_format(form: str, path: Path | None) -> str:
+    """Return the format in force: `auto` is the ending of `path`, a table on a terminal, JSON Lines in a pipe.
+
+    Raises `UsageError` for an unknown format, and for a file that is named like a picture or an array.
+    """
+    if form not in FORMATS:
+        raise UsageError(f"unknown format '{form}'", hint=f"choose from {', '.join(FORMATS)}")
+    if path is not None and path.suffix.lower() in IMAGE_ENDINGS | {".npy"}:
+        # A photo named by mistake would be lost under its own name.
+        raise UsageError(
+            "records go to no picture and no array",
+            path=path,
+            hint=f"end the name with {', '.join(_ENDINGS)}",
+        )
+    if form != "auto":
+        return form
+    if path is not None:
+        return _ENDINGS.get(path.suffix.lower(), "jsonl")
+    return "table" if sys.stdout.isatty() else "jsonl"
+
+
+def error_text(record: Record) -> str | None:
+    """Return the message of an error record in one line, None for another record."""
+    error = record.get("error")
+    return None if error is None else f"{error['code']}: {error['message']}"
+
+
+class Notes:
+    """What a command says beside its data: on stderr, nothing when quiet, progress only on a terminal."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    def say(self, text: str) -> None:
+        """Print one remark."""
+        if not self.quiet:
+            print(f"facecli: {one_line(text)}", file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print one warning, quiet or not."""
+        print(f"facecli: warning: {one_line(text)}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def progress(
+        self, what: str, *, size: bool = False, shown: bool = True
+    ) -> Iterator[Callable[[int, int | None], None]]:
+        """Yield a function to be told (done, total); shows a bar with rate and time left on a terminal.
+
+        `size` counts bytes. The bar comes after a second: what is done by then needs none.
+        """
+        if self.quiet or not shown or not sys.stderr.isatty():
+            yield lambda done, total: None
+            return
+        began = time.monotonic()
+        bar: Any = None
+
+        def tell(done: int, total: int | None) -> None:
+            nonlocal bar
+            if bar is None:
+                if time.monotonic() - began < PATIENCE_SECONDS:
+                    return
+                bar = _bar(size)
+                bar.start()
+                bar.add_task(what, total=None, rate="")
+            speed = done / (time.monotonic() - began)
+            bar.update(0, completed=done, total=total, rate=f"{speed:.1f}/s")
+
+        try:
+            yield tell
+        finally:
+            if bar is not None:
+                bar.stop()
+
+
+def _bar(size: bool) -> Any:
+    from rich import progress
+    from rich.console import Console
+
+    rate = progress.TextColumn("{task.fields[rate]}")
+    counts = [progress.DownloadColumn()] if size else [progress.MofNCompleteColumn(), rate]
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        *counts,
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+def _plain(value: object) -> object:
+    """Return a value as csv shows it: booleans as in JSON, lists as JSON."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | dict | tuple):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, os.PathLike):
+        return printable(value)
+    return value
+
+
+def _shown(value: object) -> str:
+    """Return a value as a table shows it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return _number(value)
+    return one_line(str(_plain(value)))
+
+
+def _number(value: float) -> str:
+    """Return four digits that matter.
+
+    >>> [_number(v) for v in (0.92766049, 0.00098, 0.0, 112.4)]
+    ['0.9277', '0.00098', '0', '112.4']
+    """
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    return f"{value:.4f}" if 0.01 <= abs(value) < 10 else f"{value:.4g}"

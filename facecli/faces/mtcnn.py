@@ -1,0 +1,239 @@
+"""Finds faces: the MTCNN cascade over an image pyramid that is never searched further than it must be.
+
+Three networks: the first slides over every level of the pyramid, the second and third look again at what it
+proposes, and the last gives five landmarks (Zhang et al., 2016). Coordinates are continuous: pixel i spans
+[i, i + 1), so pixel centres lie at half-integers. Results are in px of the original image, upright.
+
+The levels sit on one ladder of face sizes, `LADDER_PX / factor**k` of the original image, whatever the smallest
+face asked for: asking for smaller ones adds levels and moves none. Searching for every face walks the whole
+ladder. Searching for the largest (or the most central of the large) walks it from the coarse end, on an image
+decoded at reduced scale, and stops at the step that shows a face.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facecli.arrays import Array
+from facecli.config import Detection
+from facecli.faces.face import Decode, Face
+from facecli.faces.pyramid import Pyramid
+from facecli.models.network import Runner
+from facecli.photos.decode import Image
+
+LADDER_PX = 20.0
+"""A face side on the ladder of levels."""
+CELL_PX = 12
+"""Side of the window that the first network slides, and its stride."""
+STRIDE_PX = 2
+REFINE_PX = 24
+OUTPUT_PX = 48
+
+
+class Detector:
+    """The cascade, ready to run: three runners and the search limits."""
+
+    def __init__(self, stages: Sequence[Runner], limits: Detection) -> None:
+        self.propose, self.refine, self.output = stages
+        self.limits = limits
+
+    def all_faces(self, image: Image) -> list[Face]:
+        """Return every face of `limits.min_face_px` or more in an image at full scale, largest first.
+
+        Smaller faces that happen to be seen are returned too.
+        """
+        pyramid = Pyramid(image.pixels)
+        boxes = [self._proposals(pyramid, side) for side in self._ladder(image)]
+        return self._faces(pyramid, np.concatenate([_NOTHING, *boxes]), image)
+
+    def first_faces(self, decode: Decode, *, central: bool = False) -> tuple[list[Face], Image]:
+        """Return the faces of the coarsest scales, largest first, and the image as decoded.
+
+        The search ends at the first scale whose faces show the largest of the image, or with `central` one
+        that covers the image's centre; smaller faces may be missing.
+        """
+        image = decode(self.limits.search_px)
+        pyramid = Pyramid(image.pixels)
+        boxes = _NOTHING
+        searched_px = 0.0
+        for side in self._ladder(image):
+            if side * image.scale < CELL_PX * 2 and image.scale < 1.0:
+                # Too coarse a decoding for faces this small, and nothing larger was there.
+                image = decode(None)
+                pyramid, boxes = Pyramid(image.pixels), _NOTHING
+            boxes = np.concatenate([boxes, self._proposals(pyramid, side * image.scale)])
+            searched_px += image.width * image.height * (CELL_PX / side) ** 2
+            # The coarse levels are nearly free: what they propose is looked at once, together.
+            if searched_px < _FREE_PX or not len(boxes):
+                continue
+            faces = self._faces(pyramid, boxes, image)
+            sure = [face for face in faces if face.probability >= self.limits.sure]
+            if central:
+                ends = any(face.covers(image.width / 2, image.height / 2) for face in sure)
+            else:
+                # Cut off by the border, a face may show less than a whole one of the next scale.
+                next_area = (side * self.limits.factor) ** 2
+                ends = bool(sure) and sure[0].area_within(image.width, image.height) >= next_area
+            if ends:
+                return faces, image
+        return self._faces(pyramid, boxes, image), image
+
+    def _ladder(self, image: Image) -> Iterator[float]:
+        """Yield face sides in px of the original, largest first, down to a step below the smallest asked for."""
+
+        def rung(side: float) -> float:
+            return math.log(LADDER_PX / side) / math.log(self.limits.factor)
+
+        # A face as small as the window must fill it to be seen, hence the further step.
+        finest = math.floor(rung(self.limits.min_face_px * self.limits.factor) + 1e-3)
+        coarsest = math.floor(rung(min(image.width, image.height)))
+        for k in range(coarsest, finest - 1, -1):
+            yield LADDER_PX / self.limits.factor**k
+
+    def _proposals(self, pyramid: Pyramid, side: float) -> Array:
+        """Return what the first network sees at the level of face side `side`: [n, 9] box, score, shift."""
+        scale = CELL_PX / side
+        level = pyramid.level(int(pyramid.height * scale + 1), int(pyramid.width * scale + 1))
+        if min(level.shape[1:]) < CELL_PX:
+            return _NOTHING
+        score, shift = self._slide(level)
+        rows, columns = np.nonzero(score >= self.limits.thresholds[0])
+        score = score[rows, columns]
+        corner = STRIDE_PX * np.stack([columns, rows], axis=1)
+        boxes = np.floor(np.concatenate([corner + 1, corner + CELL_PX], axis=1) / scale).astype(np.float32)
+        keep = suppress(boxes, score, 0.5)
+        shift = shift[:, rows[keep], columns[keep]].T
+        return np.concatenate([boxes[keep], score[keep, None], shift], axis=1)
+
+    def _slide(self, level: Array) -> tuple[Array, Array]:
+        """Return the first network's score [rows, columns] and shift [4, rows, columns] over a level [3, h, w].
+
+        Its feature maps take fifty bytes a pixel and more, so a panorama is done in strips: one output row sees
+        `CELL_PX` rows, from every second one on.
+        """
+        _, height, width = level.shape
+        step = max(1, _STRIP_PX // width)
+        parts = []
+        for start in range(0, max(1, (height - CELL_PX) // STRIDE_PX + 1), step):
+            top = STRIDE_PX * start
+            # The last strip runs to the end: rounding up, the network sees a row more of an odd height.
+            last = top + STRIDE_PX * step + CELL_PX >= height
+            bottom = height if last else top + STRIDE_PX * (step - 1) + CELL_PX
+            parts.append(self.propose(np.ascontiguousarray(level[None, :, top:bottom])))
+            if last:
+                break
+        probability, shift = (np.concatenate(maps, axis=2) for maps in zip(*parts, strict=True))
+        return probability[0, 1], shift[0]
+
+    def _faces(self, pyramid: Pyramid, proposals: Array, image: Image) -> list[Face]:
+        """Return what the second and third network leave of the first one's proposals, largest first."""
+        proposals = proposals[suppress(proposals[:, :4], proposals[:, 4], 0.7)]
+        boxes = _squared(_shifted(proposals[:, :4], proposals[:, 5:], 0))
+        boxes, crops = _crops(pyramid, boxes, REFINE_PX)
+        if not len(boxes):
+            return []
+        probability, shift = self.refine(crops)
+        good = probability[:, 1] > self.limits.thresholds[1]
+        boxes, score, shift = boxes[good], probability[good, 1], shift[good]
+        keep = suppress(boxes, score, 0.7)
+        boxes, crops = _crops(pyramid, _squared(_shifted(boxes[keep], shift[keep], 1)), OUTPUT_PX)
+        if not len(boxes):
+            return []
+        probability, shift, points = self.output(crops)
+        good = probability[:, 1] > self.limits.thresholds[2]
+        boxes, score, shift, points = boxes[good], probability[good, 1], shift[good], points[good]
+        corner, size = boxes[:, None, :2] - 1, (boxes[:, 2:] - boxes[:, :2])[:, None] + 1
+        landmarks = corner + size * points.reshape(-1, 2, 5).transpose(0, 2, 1)  # [n, 5, 2]
+        boxes = _shifted(boxes, shift, 1)
+        keep = suppress(boxes, score, 0.7, of_smaller=True)
+        boxes[:, :2] -= 1
+        scale = np.array([image.width / pyramid.width, image.height / pyramid.height])
+        faces = [
+            Face(_box(boxes[i] * np.tile(scale, 2)), _points(landmarks[i] * scale), float(score[i]))
+            for i in keep
+        ]
+        return sorted(faces, key=lambda face: -face.area_within(image.width, image.height))
+
+
+def suppress(boxes: Array, scores: Array, overlap: float, *, of_smaller: bool = False) -> NDArray[np.intp]:
+    """Return the indices of `boxes` [n, 4] that stay, best score first (greedy non-maximum suppression).
+
+    A box goes when a better one covers it by more than `overlap`: intersection over union, or over the
+    smaller of the two areas.
+    """
+    kept: list[int] = []
+    left = np.argsort(-scores, kind="stable")
+    while len(left):
+        stays = _little_overlap(boxes[left[:_HEADS]], boxes[left], overlap, of_smaller)
+        alive = np.ones(len(left), bool)
+        for i in range(len(stays)):
+            if alive[i]:
+                kept.append(left[i])
+                alive &= stays[i]
+        left = left[_HEADS:][alive[_HEADS:]]
+    return np.array(kept, np.intp)
+
+
+_HEADS = 64
+"""Boxes compared with all others at once: a level shows a dozen, and a crowd's thousands fit into memory."""
+
+
+def _little_overlap(some: Array, boxes: Array, overlap: float, of_smaller: bool) -> NDArray[np.bool_]:
+    """Say which of `boxes` [n, 4] each of `some` [m, 4] covers by at most `overlap`: [m, n]."""
+    left, top, right, bottom = boxes.T
+    one = some.T[:, :, None]  # [4, m, 1]
+    width = np.minimum(one[2], right) - np.maximum(one[0], left)
+    height = np.minimum(one[3], bottom) - np.maximum(one[1], top)
+    shared = np.maximum(width, 0) * np.maximum(height, 0)
+    areas, own = (right - left) * (bottom - top), (one[2] - one[0]) * (one[3] - one[1])
+    whole = np.minimum(own, areas) if of_smaller else own + areas - shared
+    return shared <= overlap * whole
+
+
+_NOTHING = np.empty((0, 9), np.float32)
+_FREE_PX = 80 * 80
+_STRIP_PX = 500_000
+"""Windows of the first network at once: a photo of 2,500 px is one strip."""
+
+# Inside the cascade, boxes are as its networks were trained: pixels counted from 1, both ends inside. They
+# become continuous coordinates when a face leaves it.
+
+
+def _crops(pyramid: Pyramid, boxes: Array, px: int) -> tuple[Array, Array]:
+    """Return the boxes that touch the image and what they show of it, float32 [n, 3, px, px]."""
+    whole = np.trunc(boxes).astype(int)
+    first = np.maximum(whole[:, :2], 1) - 1
+    last = np.minimum(whole[:, 2:], [pyramid.width, pyramid.height])
+    inside = (last > first).all(axis=1)
+    crops = np.empty((int(inside.sum()), 3, px, px), np.float32)
+    for crop, (left, top), (right, bottom) in zip(
+        crops, first[inside].tolist(), last[inside].tolist(), strict=True
+    ):
+        crop[:] = pyramid.crop(left, top, right, bottom, px)
+    return boxes[inside], crops
+
+
+def _shifted(boxes: Array, shift: Array, end: int) -> Array:
+    """Move the four sides of `boxes` by `shift`, given as shares of width and height (plus `end`)."""
+    size = boxes[:, 2:] - boxes[:, :2] + end
+    return boxes + shift * np.concatenate([size, size], axis=1)
+
+
+def _squared(boxes: Array) -> Array:
+    """Return squares about the same centres, as large as the longer side."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def _box(values: NDArray[np.floating]) -> tuple[float, float, float, float]:
+    left, top, right, bottom = values.tolist()
+    return left, top, right, bottom
+
+
+def _points(values: NDArray[np.floating]) -> tuple[tuple[float, float], ...]:
+    return tuple((x, y) for x, y in values.tolist())

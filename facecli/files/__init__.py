@@ -1,0 +1,1 @@
+"""Files and folders on disk: whole or not at all, fetched, tabular, or arrays."""

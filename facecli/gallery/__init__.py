@@ -1,0 +1,1 @@
+"""A database of people: enrolled from photos, searched, kept up to date."""

@@ -1,0 +1,371 @@
+"""A database of people: a folder for each, with the templates of its photos kept beside it.
+
+`refresh` brings the templates up to date with the photos; `Gallery.open` takes what is kept, without looking
+at the photos. Either way a `Gallery` is one moment of the database, whatever others do to it meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError, printable
+from facecli.gallery.enrolment import Enroller, enrol, limits_of
+from facecli.gallery.layout import check_folder, check_photos
+from facecli.gallery.store import index
+from facecli.gallery.store.location import Places, places
+from facecli.gallery.store.search import Best
+from facecli.gallery.store.view import Moment
+from facecli.gallery.store.writer import Enrolled, Store
+from facecli.gallery.survey import Survey, relative, survey
+from facecli.hooks import Notify, Progress
+from facecli.templates.template import Failure
+
+__all__ = ["Candidate", "Enrolled", "Enroller", "Failure", "Gallery", "Refresh", "Sample", "refresh"]
+
+
+class Sample(NamedTuple):
+    """A photo with a template: row `row` of the gallery's templates. `root / path` opens the photo.
+
+    `subject` is printable; `path` keeps the bytes of the file system (see `printable`).
+    """
+
+    subject: str
+    path: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A subject that a probe was compared with, by its most similar sample. `rank` counts from 1."""
+
+    rank: int
+    subject: str
+    path: str
+    """Of the sample, relative to the database, printable."""
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """What `refresh` found and did."""
+
+    n_samples: int
+    """Photos with a template."""
+    n_subjects: int
+    """Subjects with photos or templates."""
+    embedded: int
+    """Templates made now."""
+    reused: int
+    """Photos whose template was there already, under this or another name."""
+    removed: int
+    """Photos of last time that are gone or can no longer be read."""
+    several: int
+    """Photos with more than one face, of which one was taken."""
+    failures: tuple[Failure, ...]
+    """All photos without a template, of this time and remembered."""
+    without_template: tuple[str, ...]
+    """Subjects all of whose photos failed: they cannot be found."""
+    ignored: tuple[str, ...]
+    """Images that lie directly in the database's folder and so show nobody in particular."""
+
+
+class Gallery:
+    """The people enrolled in the database in `root`, at one moment.
+
+    Names and paths are looked up when they are asked for. If others have changed the database by then, the
+    gallery takes over the later moment, with all that is in it. Only a compaction gives rows other numbers.
+    """
+
+    def __init__(self, root: Path, embedder_id: str, folder: Path, dim: int) -> None:
+        self.root = root
+        self.embedder_id = embedder_id
+        self._dim = dim
+        with ExitStack() as stack:
+            self._kept = stack.enter_context(Store.reading(folder, dim))
+            self._moment = Moment.of(self._kept)
+            weakref.finalize(self, stack.pop_all().close)
+        self._numbering = self._moment.now.numbering
+
+    @classmethod
+    def open(cls, root: Path | str, embedder_id: str, dim: int, *, cache_dir: Path) -> Gallery:
+        """Return what is kept of the database in `root`. The photos, and even `root`, may be gone.
+
+        Raises `DatabaseError` when nothing is kept for this embedder or it is damaged, `NoSuchFile` when
+        there is no `root` either.
+        """
+        place = places(_absolute(root), embedder_id, cache_dir)
+        folder = place.current()
+        if not index.exists(folder):
+            if not place.root.exists():
+                raise NoSuchFile("no such folder, and no templates are kept for it", path=root)
+            raise DatabaseError(
+                f"no templates of embedder {embedder_id} are kept here",
+                path=root,
+                hint="run without --no-refresh to enrol the photos",
+            )
+        try:
+            return cls(place.root, embedder_id, folder, dim)
+        except index.Damaged as error:
+            raise DatabaseError(
+                error.what, path=error.path, hint="run without --no-refresh: the photos are enrolled again"
+            ) from error
+
+    @property
+    def complete(self) -> bool:
+        """False if an enrolment is going on or was cut off, so that photos may be missing."""
+        return self._moment.now.complete
+
+    @property
+    def n_samples(self) -> int:
+        """How many photos have a template."""
+        return self._moment.now.n_samples
+
+    @property
+    def n_subjects(self) -> int:
+        """How many subjects have at least one template."""
+        return self._moment.now.n_subjects
+
+    @property
+    def n_several(self) -> int:
+        """How many of these photos show more than one face."""
+        return self._moment.now.n_several
+
+    @property
+    def templates(self) -> NDArray[np.float32]:
+        """float32 [N, D], unit rows, mapped from the file; a row that no sample names is of a photo that is gone."""
+        return self._moment.now.templates
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects with a template, in the order of their names."""
+        with self._still():
+            return tuple(_name(subject) for subject in self._kept.subjects())
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """All samples, in the order of subject, then path: read from the index each time."""
+        with self._still():
+            return tuple(
+                Sample(_name(subject), os.fsdecode(subject + b"/" + path), row)
+                for subject, path, row in self._kept.samples()
+            )
+
+    def search(
+        self, probes: NDArray[np.float32], top: int, *, exclude_rows: NDArray[np.int64] | None = None
+    ) -> list[list[Candidate]]:
+        """Return, for each probe, the `top` most similar subjects (fewer where there are fewer).
+
+        `probes` is float32 [M, D], unit rows. A subject's similarity is that of its best sample; ties go by
+        subject, then path. Similarities are computed anew in double precision, so they do not depend on which
+        probes are searched together; the choice is exact wherever similarities differ by more than 1e-6.
+        `exclude_rows` [M] names for each probe a row that is passed over, such as its own; -1 for none.
+
+        Raises `EmbedderMismatch` for another D, `BadInput` for values that are not finite, `DatabaseError` for rows
+        of before a compaction.
+        """
+        probes = np.ascontiguousarray(np.atleast_2d(probes), dtype=np.float32)
+        self._check(probes, top)
+        exclude = np.full(len(probes), -1) if exclude_rows is None else np.asarray(exclude_rows)
+        before = self._moment
+        found = before.search(probes, top, exclude)
+        with self._still() as moment:
+            if exclude_rows is not None:
+                moment.check_numbering(self._numbering, self.root)
+            if moment is not before:
+                found = moment.search(probes, top, exclude)
+            return [
+                self._candidates(moment, probe, best, int(own))
+                for probe, best, own in zip(probes, found, exclude, strict=True)
+            ]
+
+    def samples_of(self, subject: str) -> list[Sample]:
+        """Return the samples of `subject`, in the order of the paths.
+
+        Raises `DatabaseError` for a subject without a template, naming similar ones.
+        """
+        with self._still():
+            name = os.fsencode(subject)
+            if self._kept.subject_id(name) is None:
+                # As it was printed.
+                same = (one for one in self._kept.subjects() if _name(one) == printable(subject))
+                name = next(same, name)
+            number = self._kept.subject_id(name)
+            found = self._kept.samples_of(number) if number is not None else []
+            if found:
+                shown = printable(os.fsdecode(name))
+                return [Sample(shown, os.fsdecode(name + b"/" + path), row) for path, row in found]
+            import difflib
+
+            near = difflib.get_close_matches(subject, self.subjects, n=3)
+        hint = "did you mean " + " or ".join(f"'{name}'" for name in near) + "?" if near else ""
+        raise DatabaseError(
+            f"no subject '{printable(subject)}' with a template among the {self.n_subjects} enrolled",
+            path=self.root,
+            hint=hint,
+        )
+
+    def templates_of(self, subject: str) -> NDArray[np.float32]:
+        """Return the templates of `subject`, float32 [n, D], in the order of the paths; see `samples_of`."""
+        rows = [sample.row for sample in self.samples_of(subject)]
+        return np.array(self.templates[rows])
+
+    def owned_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Return the rows that show somebody, and the ids of whom they show: [n] each.
+
+        A row that samples of several subjects show comes once for each of them.
+        """
+        rows = np.flatnonzero(self._moment.owners >= 0)
+        several, subjects = self._moment.shared
+        numbers = np.append(self._moment.owners[rows], subjects)
+        return np.append(rows, several), self._moment.ids[numbers]
+
+    def path_of(self, row: int, subject_id: int) -> str:
+        """Return the path, printable, of the first sample of a subject that shows `row`; see `owned_rows`."""
+        with self._still() as moment:
+            paths = self._kept.paths_of(subject_id, row)
+            if not paths or moment.now.numbering != self._numbering:
+                return "a photo that cannot be told any more"
+            return printable(os.fsdecode(self._kept.name_of(subject_id) + b"/" + paths[0]))
+
+    @contextmanager
+    def _still(self) -> Iterator[Moment]:
+        """Hold the index still, at this gallery's moment or at a later one that it takes over."""
+        try:
+            with self._kept.still():
+                if self._kept.generation() != self._moment.now.generation:
+                    self._moment = Moment.of(self._kept)
+                yield self._moment
+        except index.Damaged as error:
+            hint = f"delete {index.INDEX} there, and the photos are enrolled again"
+            raise DatabaseError(error.what, path=error.path, hint=hint) from error
+
+    def _candidates(
+        self, moment: Moment, probe: NDArray[np.float32], best: Best, own: int
+    ) -> list[Candidate]:
+        candidates = []
+        for rank, (number, row, similarity) in enumerate(
+            zip(*map(np.ndarray.tolist, best), strict=True), start=1
+        ):
+            subject = int(moment.ids[number])
+            name = self._kept.name_of(subject)
+            rows = {row, *moment.as_similar(probe, number, similarity, own)}
+            path = min(path for row in rows for path in self._kept.paths_of(subject, row))
+            shown = printable(os.fsdecode(name + b"/" + path))
+            candidates.append(Candidate(rank, _name(name), shown, similarity))
+        return candidates
+
+    def _check(self, probes: NDArray[np.float32], top: int) -> None:
+        if top < 1:
+            raise UsageError(f"cannot return the best {top} subjects", hint="ask for 1 or more")
+        if probes.ndim != 2 or probes.shape[1] != self._dim:
+            shape = " x ".join(str(n) for n in probes.shape)
+            raise EmbedderMismatch(
+                f"probes of shape {shape} cannot be compared with templates of {self._dim} numbers",
+                path=self.root,
+                hint="make them with the embedder of this database",
+            )
+        if not np.isfinite(probes).all():
+            raise BadInput("a probe's template holds numbers that are not finite")
+
+
+def refresh(
+    root: Path | str,
+    enroller: Enroller,
+    *,
+    cache_dir: Path,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+) -> tuple[Gallery, Refresh]:
+    """Bring the database in `root` up to date with its photos; return it and what was done.
+
+    The images at any depth below `root/NAME` are the samples of NAME. Only content that was never seen is
+    handed to `enroller`; what it finishes is kept every few seconds, whatever happens later. One process
+    enrols at a time, and a second one waits after telling `notify`; if nothing has changed, nobody waits.
+
+    Raises `NoSuchFile` or `DatabaseError` for a `root` that is missing, not a folder, or without photos in
+    folders, and when templates can be kept nowhere.
+    """
+    top = _absolute(root)
+    check_folder(top)
+    place = places(top, enroller.id, cache_dir)
+    try:
+        return _refresh(top, place, enroller, progress, notify)
+    except index.Damaged as error:
+        if notify is not None:
+            notify(f"{error}; it is set aside and the photos are enrolled again")
+        index.set_aside(place.current(), notify)
+        return _refresh(top, place, enroller, progress, notify)
+
+
+def _refresh(
+    root: Path, place: Places, enroller: Enroller, progress: Progress | None, notify: Notify | None
+) -> tuple[Gallery, Refresh]:
+    limits = limits_of(enroller)
+    folder = place.current()
+    if index.exists(folder):
+        with Store.reading(folder, enroller.dim) as kept:
+            generation = kept.generation()
+            seen = survey(root, kept, limits)
+            check_photos(root, kept, seen)
+            if kept.complete() and not seen.changed and not seen.removed:
+                return _result(root, enroller, kept, seen)
+    else:
+        # As a store will be that is made now.
+        generation = 0
+        seen = survey(root, None, limits)
+        check_photos(root, None, seen)
+    folder = place.to_write(enroller.dim, notify)
+    with Store.writing(folder, enroller.dim, notify) as kept:
+        if kept.generation() != generation:
+            # Another process has enrolled while this one waited.
+            seen = survey(root, kept, limits)
+            check_photos(root, kept, seen)
+        embedded, failures = enrol(root, kept, enroller, seen, progress)
+        return _result(root, enroller, kept, seen, embedded, failures)
+
+
+def _result(
+    root: Path,
+    enroller: Enroller,
+    kept: Store,
+    seen: Survey,
+    embedded: int = 0,
+    unread: list[Failure] | None = None,
+) -> tuple[Gallery, Refresh]:
+    gallery = Gallery(root, enroller.id, kept.folder, enroller.dim)
+    n_samples = gallery.n_samples
+    failures = [
+        Failure(relative(subject, path), code, message) for subject, path, code, message in kept.failures()
+    ]
+    failures += seen.failures + (unread if unread is not None else [])
+    found = set(kept.subjects())
+    shown = {*seen.subjects, *found}
+    report = Refresh(
+        n_samples=n_samples,
+        n_subjects=len(shown),
+        embedded=embedded,
+        reused=n_samples - embedded,
+        removed=len(seen.removed),
+        several=gallery.n_several,
+        failures=tuple(sorted(failures)),
+        without_template=tuple(_name(subject) for subject in sorted(shown - found)),
+        ignored=tuple(seen.loose),
+    )
+    return gallery, report
+
+
+def _name(subject: bytes) -> str:
+    return printable(os.fsdecode(subject))
+
+
+def _absolute(root: Path | str) -> Path:
+    return Path(os.path.abspath(root))

@@ -1,0 +1,1 @@
+"""The templates of a database on disk, and exact search in them."""

@@ -1,0 +1,283 @@
+"""What a store is asked: what is known of photos, who is in which row, names and paths.
+
+Nothing here writes, takes a lock of ours or waits for an enrolment.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facecli.errors import DatabaseError, EmbedderMismatch
+from facecli.files.npy import map_rows
+from facecli.gallery.store import row_owners as owners
+from facecli.gallery.store.index import INDEX, VERSION, Damaged, explained, opened
+from facecli.gallery.store.int8_copy import COMPACT, Compact
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+MATRIX = "templates.npy"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a store held at one moment."""
+
+    generation: int
+    complete: bool
+    """False while an enrolment is going on, or after one that was cut off."""
+    numbering: bytes
+    """Changes when rows get other numbers."""
+    templates: NDArray[np.float32]
+    """[N, D], mapped from the file."""
+    compact: Compact
+    """Of the first of them, or of none."""
+    owners: NDArray[np.int32]
+    """[N]: the id of the subject in each row, or one of the special values of `owners`."""
+    shared: list[tuple[int, int]]
+    """Row and subject's id, for the rows that samples of several subjects show."""
+    subjects: list[int]
+    """The ids of all subjects in the order of their names."""
+    n_samples: int
+    """Samples with a template."""
+    n_subjects: int
+    """Subjects with such samples."""
+    n_several: int
+    """Samples with a template whose photo shows more than one face."""
+
+
+class Reader:
+    """A store opened by `reading`. Every method may raise `DatabaseError` and `Damaged`."""
+
+    def __init__(self, folder: Path, dim: int, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self.dim = dim
+        self.connection = connection
+        """The index; what changes it goes into a `transaction`."""
+        self._check_contract()
+        self._n_valid = len(self.matrix())
+
+    @classmethod
+    @contextmanager
+    def reading(cls, folder: Path, dim: int) -> Iterator[Self]:
+        """Open the store in `folder` without writing anything to it."""
+        with opened(folder) as connection:
+            yield cls(folder, dim, connection)
+
+    def complete(self) -> bool:
+        """Say whether the last enrolment ran to its end."""
+        return self._fact("complete") == 1
+
+    def generation(self) -> int:
+        """Return a number that grows with every commit that changes samples."""
+        return self._fact("generation")
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Hold the index still: whatever is asked within is of one moment. Writers wait meanwhile."""
+        if self.connection.in_transaction:
+            yield
+            return
+        with self.transaction("DEFERRED"):
+            yield
+
+    def fingerprints(self, limits: str) -> dict[bytes, bytes | None]:
+        """Return name -> fingerprint of the subjects; None where single samples must be looked at.
+
+        That is where one is too young to be trusted, was lost, or shows no face found under other `limits`.
+        """
+        found = dict(self._rows("SELECT name, fingerprint FROM subjects"))
+        unsure = self._rows(
+            "SELECT DISTINCT name FROM contents CROSS JOIN samples ON content = contents.id"
+            " CROSS JOIN subjects ON subjects.id = subject WHERE row IS NULL AND limits <> ?",
+            (limits,),
+        )
+        unsure += self._rows(
+            "SELECT DISTINCT name FROM contents CROSS JOIN samples ON content = contents.id"
+            " CROSS JOIN subjects ON subjects.id = subject WHERE row >= ?",
+            (self._n_valid,),
+        )
+        found.update((name, None) for (name,) in unsure)
+        return found
+
+    def known(self, subject: bytes, limits: str) -> dict[bytes, str]:
+        """Return path -> stat of the samples of `subject` that have a photo.
+
+        The stat is empty for a sample that must be looked at again whatever its file's: its row was lost, or
+        no face was found under other `limits`.
+        """
+        rows = self._rows(
+            "SELECT path, CASE WHEN row < ?1 OR (row IS NULL AND limits = ?2) THEN stat ELSE '' END"
+            " FROM subjects JOIN samples ON subject = subjects.id JOIN contents ON content = contents.id"
+            " WHERE name = ?3 AND stat IS NOT NULL",
+            (self._n_valid, limits, subject),
+        )
+        return dict(rows)
+
+    def has(self, digest: bytes, limits: str) -> bool:
+        """Say whether the content with this SHA-256 was enrolled, or failed under the same `limits`."""
+        found = self._rows(
+            "SELECT 1 FROM contents WHERE digest = ? AND (row IS NOT NULL OR limits = ?)", (digest, limits)
+        )
+        return bool(found)
+
+    def snapshot(self) -> Snapshot:
+        """Return what a search needs, from one moment.
+
+        Raises `DatabaseError` when the matrix has lost rows that samples need.
+        """
+        with self.still():
+            generation, complete, numbering = self.generation(), self.complete(), self._identity()
+            [(n_samples, n_subjects, n_several)] = self._rows(
+                "SELECT TOTAL(n_samples), TOTAL(n_samples > 0), TOTAL(n_several) FROM subjects"
+            )
+            subjects = [subject for (subject,) in self._rows("SELECT id FROM subjects ORDER BY name")]
+            owned = owners.load(self.connection)
+            shared = [
+                (row, subject)
+                for row in np.flatnonzero(owned == owners.SEVERAL).tolist()
+                for (subject,) in self._rows(
+                    "SELECT DISTINCT subject FROM contents JOIN samples ON content = contents.id WHERE row = ?",
+                    (row,),
+                )
+            ]
+            n_rows = self._next_row()
+            # Before the index may change: a compaction replaces the file only after it has changed.
+            templates = self.matrix()[:n_rows]
+            compact = self.compact()
+        if len(templates) < len(owned):
+            raise DatabaseError(
+                f"{MATRIX} holds {len(templates)} of the {len(owned)} templates that its index counts",
+                path=self.folder,
+                hint="run without --no-refresh: what is lost is enrolled again",
+            )
+        by_row = np.full(len(templates), owners.NOBODY, np.int32)
+        by_row[: len(owned)] = owned
+        counts = int(n_samples), int(n_subjects), int(n_several)
+        return Snapshot(
+            generation, complete, numbering, templates, compact, by_row, shared, subjects, *counts
+        )
+
+    def subject_id(self, name: bytes) -> int | None:
+        """Return the id of a subject; None for one that is not there."""
+        found = self._rows("SELECT id FROM subjects WHERE name = ?", (name,))
+        return found[0][0] if found else None
+
+    def name_of(self, subject: int) -> bytes:
+        """Return the name of the subject with this id."""
+        return self._rows("SELECT name FROM subjects WHERE id = ?", (subject,))[0][0]
+
+    def paths_of(self, subject: int, row: int) -> list[bytes]:
+        """Return the paths of the samples of a subject that show this row, in their order."""
+        paths = self._rows(
+            "SELECT path FROM contents CROSS JOIN samples ON content = contents.id"
+            " WHERE row = ? AND subject = ? ORDER BY path",
+            (row, subject),
+        )
+        return [path for (path,) in paths]
+
+    def samples_of(self, subject: int) -> list[tuple[bytes, int]]:
+        """Return path and row of the samples of a subject with a template, in the order of the paths."""
+        return self._rows(
+            "SELECT path, row FROM samples JOIN contents ON contents.id = content"
+            " WHERE subject = ? AND row IS NOT NULL ORDER BY path",
+            (subject,),
+        )
+
+    def samples(self) -> list[tuple[bytes, bytes, int]]:
+        """Return subject, path and row of the samples with a template, in the order of subject, then path."""
+        return self._rows(
+            "SELECT name, path, row FROM samples JOIN subjects ON subjects.id = subject"
+            " JOIN contents ON contents.id = content WHERE row IS NOT NULL ORDER BY name, path"
+        )
+
+    def failures(self) -> list[tuple[bytes, bytes, str, str]]:
+        """Return subject, path, code and message of the others, in the same order."""
+        return self._rows(
+            "SELECT name, path, code, message FROM contents CROSS JOIN samples ON content = contents.id"
+            " CROSS JOIN subjects ON subjects.id = subject WHERE row IS NULL ORDER BY name, path"
+        )
+
+    def subjects(self) -> list[bytes]:
+        """Return the names of the subjects with a template, in their order."""
+        return [name for (name,) in self._rows("SELECT name FROM subjects WHERE n_samples > 0 ORDER BY name")]
+
+    def without_template(self) -> list[bytes]:
+        """Return the names of the subjects all of whose samples failed."""
+        return [name for (name,) in self._rows("SELECT name FROM subjects WHERE n_samples = 0 ORDER BY name")]
+
+    def matrix(self) -> NDArray[np.float32]:
+        """Map the rows that the matrix counts: after a compaction that was cut off, those of the new file."""
+        with explained(self.folder):
+            for name in self._facts("swap"):
+                try:
+                    return map_rows(self.folder / name, self.dim)
+                except FileNotFoundError:
+                    # Somebody has just put it in its place.
+                    pass
+            try:
+                return map_rows(self.folder / MATRIX, self.dim)
+            except FileNotFoundError:
+                return np.empty((0, self.dim), np.float32)
+
+    def compact(self) -> Compact:
+        """Return the compact copy of the matrix, within a transaction; one of no rows where none fits."""
+        with explained(self.folder):
+            return Compact.open(self.folder / COMPACT, self.dim, self._identity())
+
+    def _identity(self) -> bytes:
+        """Return what names the matrix in its compact copy."""
+        return b"".join(self._facts("matrix"))
+
+    def _next_row(self) -> int:
+        return self._rows("SELECT COALESCE(MAX(row) + 1, 0) FROM contents")[0][0]
+
+    def _check_contract(self) -> None:
+        [(version,)] = self._rows("PRAGMA user_version")
+        if version > VERSION:
+            raise DatabaseError(
+                f"made by a newer facecli (format {version}, this one reads {VERSION})",
+                path=self.folder,
+                hint="upgrade facecli",
+            )
+        if version != VERSION:
+            what = f"is of an older facecli (format {version})" if version else "is not an index of templates"
+            raise Damaged(f"{INDEX} {what}", path=self.folder)
+        dim = self._fact("dim")
+        if dim != self.dim:
+            raise EmbedderMismatch(
+                f"holds templates of {dim} numbers, the embedder makes {self.dim}", path=self.folder
+            )
+
+    def _fact(self, key: str) -> int:
+        found = self._facts(key)
+        if not found:
+            raise Damaged(f"{INDEX} lacks the fact '{key}'", path=self.folder)
+        return int(found[0])
+
+    def _facts(self, key: str) -> list[Any]:
+        return [value for (value,) in self._rows("SELECT value FROM facts WHERE key = ?", (key,))]
+
+    def _rows(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        with explained(self.folder):
+            return self.connection.execute(statement, values).fetchall()
+
+    @contextmanager
+    def transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        """Make the changes of the index within durable together, or not at all."""
+        with explained(self.folder):
+            self.connection.execute(f"BEGIN {kind}")
+            try:
+                yield
+                self.connection.execute("COMMIT")
+            finally:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")

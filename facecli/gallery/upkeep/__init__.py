@@ -1,0 +1,1 @@
+"""Looking after a database: checking, repairing, cleaning, forgetting, moving in and out."""

@@ -1,0 +1,76 @@
+"""Hands out the templates of a database as the records that `facecli embed` makes, with the subject of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from facecli.errors import DatabaseError, NoSuchFile, printable
+from facecli.gallery.store import index
+from facecli.gallery.store.folder import advised
+from facecli.gallery.store.index import explained
+from facecli.gallery.store.location import places
+from facecli.gallery.store.writer import Store
+from facecli.gallery.survey import relative
+from facecli.templates.records import SCHEMA
+
+
+@contextmanager
+def exported(
+    root: Path, *, embedder_id: str, dim: int, cache_dir: Path
+) -> Iterator[tuple[int, Iterator[dict[str, Any]]]]:
+    """Give the number of templates of the database in `root` and a record of each, by subject, then path.
+
+    A record is one of `facecli embed`, `path` relative to `root`, `embedding` still an array, with `subject`. All
+    are of one moment: the index is copied aside first, so no writer waits for a long export. The photos are not
+    looked at. Raises `NoSuchFile` and `DatabaseError` where nothing is kept for this embedder.
+    """
+    folder = places(Path(os.path.abspath(root)), embedder_id, cache_dir).current()
+    if not index.exists(folder):
+        raise nothing_kept(root, embedder_id)
+    # A file of its own that SQLite removes: an index of a million samples would fill the memory.
+    with closing(sqlite3.connect("")) as aside:
+        with advised(root), Store.reading(folder, dim) as store, explained(folder), store.still():
+            templates = store.matrix()
+            store.connection.backup(aside)
+        [(n,)] = aside.execute("SELECT TOTAL(n_samples) FROM subjects")
+        yield int(n), _records(aside, templates, embedder_id)
+
+
+def nothing_kept(root: Path, embedder_id: str) -> DatabaseError | NoSuchFile:
+    """Return the error for a database without templates by this embedder."""
+    if not root.exists():
+        return NoSuchFile("no such folder, and no templates are kept for it", path=root)
+    return DatabaseError(
+        f"no templates of embedder {embedder_id} are kept here",
+        path=root,
+        hint=f"'facecli embed --db {printable(root)}' enrols the photos, 'facecli db status {printable(root)}'"
+        " says what is kept",
+    )
+
+
+def _records(aside: sqlite3.Connection, templates: Any, embedder_id: str) -> Iterator[dict[str, Any]]:
+    found = aside.execute(
+        "SELECT name, path, row, face, n_faces, probability, geometry FROM samples"
+        " JOIN subjects ON subjects.id = subject JOIN contents ON contents.id = content"
+        " WHERE row IS NOT NULL ORDER BY name, path"
+    )
+    for subject, path, row, face, n_faces, probability, geometry in found:
+        place = json.loads(geometry)
+        yield {
+            "schema": SCHEMA,
+            "path": relative(subject, path),
+            "subject": printable(os.fsdecode(subject)),
+            "face": face,
+            "n_faces": n_faces,
+            "box": [round(side, 1) for side in place["box"]],
+            "landmarks": [[round(x, 1), round(y, 1)] for x, y in place["landmarks"]],
+            "probability": round(probability, 4),
+            "embedder_id": embedder_id,
+            "embedding": templates[row],
+        }

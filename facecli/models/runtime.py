@@ -1,0 +1,157 @@
+"""Runs networks: ONNX Runtime on the CPU, torch on a GPU or when asked. Arrays in, arrays out.
+
+A `Network` knows how to make itself in both forms; the ONNX form is made once and kept in the cache folder
+under the digest of its weights, so that later runs import neither torch nor onnx. Both forms compute in
+float32 and agree to 1e-4. Rows do not depend on the batch they are in.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from facecli.arrays import Array
+from facecli.errors import UsageError
+from facecli.files.atomic import write_atomic
+from facecli.hooks import Notify
+from facecli.models.network import Network, Runner
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+def load(
+    network: Network,
+    *,
+    cache_dir: Path,
+    device: str = "cpu",
+    threads: int = 1,
+    notify: Notify | None = None,
+) -> Runner:
+    """Return a function that runs `network` on `device`.
+
+    `device` is `cpu` (ONNX Runtime), `torch` (torch on the CPU) or a torch device such as `cuda`, `cuda:1`
+    or `mps`. One thread a session is the default: callers that want both cores run one session in two
+    threads, which two threads inside one session never beat on a busy machine. What ONNX Runtime has against
+    a network is raised when it first runs.
+
+    Raises `UsageError` for a device that is not there.
+    """
+    if device == "cpu":
+        return _load_onnx(network, cache_dir, threads, notify)
+    return _load_torch(network, device)
+
+
+def onnx_path(network: Network, cache_dir: Path) -> Path:
+    """Return where the exported form of `network` is kept."""
+    return cache_dir / "networks" / f"{network.name}-{network.key[:16]}.onnx"
+
+
+def export(network: Network, *, cache_dir: Path, notify: Notify | None = None, anew: bool = False) -> Path:
+    """Make the ONNX form of `network` unless it is there, or all the same with `anew`; return its path.
+
+    Several processes may call this at once: one works, the others wait for it. The file appears whole or not
+    at all. Raises `UsageError` when it cannot be written.
+    """
+    path = onnx_path(network, cache_dir)
+    if path.is_file() and not anew:
+        return path
+    from filelock import FileLock
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            if anew or not path.is_file():
+                if notify is not None:
+                    reason = "its file is damaged" if anew else "first use only"
+                    notify(f"preparing the network '{network.name}' ({reason})")
+                write_atomic(path, network.onnx())
+    except OSError as error:
+        raise UsageError(
+            f"the network '{network.name}' cannot be kept ({(error.strerror or str(error)).lower()})",
+            path=error.filename if error.filename is not None else cache_dir,
+            hint="choose another cache folder with --cache or FACECLI_CACHE",
+        ) from error
+    return path
+
+
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """Return what ONNX Runtime raises over a model it cannot load or run; the classes share no parent."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoSuchFile,
+        state.NotImplemented,
+        state.RuntimeException,
+    )
+    return (*own, ValueError)
+
+
+def _load_onnx(network: Network, cache_dir: Path, threads: int, notify: Notify | None) -> Runner:
+    from concurrent.futures import ThreadPoolExecutor
+
+    path = export(network, cache_dir=cache_dir, notify=notify)
+    # Sessions are made aside while the caller imports, reads and decodes: ONNX Runtime leaves Python alone meanwhile.
+    pool = ThreadPoolExecutor(1)
+    made = pool.submit(_session, network, path, cache_dir, threads, notify)
+    pool.shutdown(wait=False)
+
+    def run(batch: Array) -> list[Array]:
+        session, name = made.result()
+        return session.run(None, {name: batch})
+
+    return run
+
+
+def _session(
+    network: Network, path: Path, cache_dir: Path, threads: int, notify: Notify | None
+) -> tuple[onnxruntime.InferenceSession, str]:
+    """Return the session over the file at `path`, and the name of its input."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except runtime_errors():
+        # A damaged file would fail on every run until somebody finds and deletes it.
+        export(network, cache_dir=cache_dir, notify=notify, anew=True)
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session, session.get_inputs()[0].name
+
+
+def _load_torch(network: Network, device: str) -> Runner:
+    import torch
+
+    known = "use --device cpu, torch, cuda, cuda:N or mps"
+    try:
+        place = torch.device("cpu" if device == "torch" else device)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device '{device}'", hint=known) from error
+    try:
+        module = network.torch().eval().to(place)
+        torch.zeros(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"the device '{device}' cannot be used ({str(error).splitlines()[0]})",
+            hint=known,
+        ) from error
+    # TensorFloat-32 convolutions would differ from the CPU's float32 by more than 1e-4.
+    torch.backends.cudnn.allow_tf32 = False
+
+    def run(batch: Array) -> list[Array]:
+        with torch.inference_mode():
+            outputs: Any = module(torch.from_numpy(np.ascontiguousarray(batch)).to(place))
+        if isinstance(outputs, torch.Tensor):
+            outputs = (outputs,)
+        return [output.float().cpu().numpy() for output in outputs]
+
+    return run

@@ -1,0 +1,1 @@
+"""Decisions: the same person or not, and who this is."""

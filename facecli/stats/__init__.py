@@ -1,0 +1,1 @@
+"""Scores to rates: curves, intervals, resampling, probabilities. Numbers in, numbers out."""

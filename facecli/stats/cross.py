@@ -1,0 +1,145 @@
+"""Comparisons from templates, every one with every other, and from a csv of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facecli.errors import BadInput
+from facecli.files.tables import SUBJECTS, at_line, mated_label, parse_table, read_bytes
+from facecli.stats.comparisons import Comparisons
+
+BLOCK = 4_000_000
+"""Comparisons in a block of `cross_scores`: 16 MB of float32."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreBlock:
+    """The comparisons of samples `start` .. `stop` - 1 with all later ones: (i, j) with i < j, row by row.
+
+    `similarities` float32 [B], `mated` bool [B], of `n` samples.
+    """
+
+    similarities: NDArray[np.float32]
+    mated: NDArray[np.bool_]
+    start: int
+    stop: int
+    n: int
+
+    def samples(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the sample numbers (i [B], j [B]) of the comparisons."""
+        i, j = np.nonzero(_later(self.start, self.stop, self.n))
+        return i + self.start, j + self.start
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreTable:
+    """Scores read from a csv: the comparisons, the line of each, and the rows left out.
+
+    `people` are the names behind the comparisons' numbers, () where nobody knows who is who.
+    """
+
+    comparisons: Comparisons
+    lines: tuple[int, ...]
+    errors: tuple[BadInput, ...]
+    people: tuple[str, ...] = ()
+
+
+def cross_scores(
+    templates: NDArray[np.float32], subjects: Sequence[str] | NDArray, *, block: int = BLOCK
+) -> Iterator[ScoreBlock]:
+    """Yield the comparisons of all i < j, in order, `block` or somewhat more at a time.
+
+    `templates` float32 [N, D] of unit length, a row of NaN for a failure; `subjects` [N]. No matrix of N x N is
+    ever held.
+    """
+    n = len(templates)
+    if templates.ndim != 2 or len(subjects) != n:
+        raise BadInput(f"templates of shape {templates.shape} do not fit {len(subjects)} subjects")
+    _, codes = np.unique(np.asarray(subjects), return_inverse=True)
+    # float64 would double the memory and a mixture is forty times as slow.
+    rows = np.ascontiguousarray(templates, dtype=np.float32)
+    start = 0
+    while start < n - 1:
+        stop = min(n - 1, start + max(1, block // (n - start)))
+        keep = _later(start, stop, n)
+        with np.errstate(invalid="ignore"):
+            similarities = (rows[start:stop] @ rows[start:].T)[keep]
+        similarities[np.isnan(similarities)] = -np.inf
+        mated = (codes[start:stop, None] == codes[None, start:])[keep]
+        yield ScoreBlock(similarities, mated, start, stop, n)
+        start = stop
+
+
+def cross_comparisons(templates: NDArray[np.float32], subjects: Sequence[str] | NDArray) -> Comparisons:
+    """Return all comparisons of `cross_scores` at once, with their people: 13 bytes a comparison."""
+    total = len(templates) * (len(templates) - 1) // 2
+    similarity, mated = np.empty(total, dtype=np.float32), np.empty(total, dtype=bool)
+    left, right = np.empty(total, dtype=np.int32), np.empty(total, dtype=np.int32)
+    _, codes = np.unique(np.asarray(subjects), return_inverse=True)
+    done = 0
+    for part in cross_scores(templates, subjects):
+        here = slice(done, done + part.similarities.size)
+        i, j = part.samples()
+        similarity[here], mated[here] = part.similarities, part.mated
+        left[here], right[here] = codes[i], codes[j]
+        done = here.stop
+    return Comparisons(similarity, mated, left, right)
+
+
+def read_scores(path: str | Path) -> ScoreTable:
+    """Read scores made by any tool: a csv of `similarity,mated` or `similarity,left_subject,right_subject`.
+
+    With the subjects, intervals can resample people. Raises `NoSuchFile` and `BadInput`.
+    """
+    return parse_scores(read_bytes(path), source=str(path))
+
+
+def parse_scores(data: bytes, *, source: str) -> ScoreTable:
+    """Return the scores of a csv; see `read_scores`. Higher is more alike; -inf stands for a failure."""
+    table = parse_table(data, source=source, required=("similarity",), known=("mated", *SUBJECTS))
+    if "mated" not in table.columns and SUBJECTS[0] not in table.columns:
+        raise at_line(source, 1, "no column 'mated', nor 'left_subject' and 'right_subject'")
+    values: list[float] = []
+    labels: list[bool] = []
+    lines: list[int] = []
+    names: list[tuple[str, str]] = []
+    for line, row in table.rows:
+        try:
+            value, label = _similarity(row["similarity"], source, line), mated_label(row, source, line)
+        except BadInput as error:
+            table.errors.append((line, error))
+            continue
+        values.append(value)
+        labels.append(label)
+        lines.append(line)
+        if SUBJECTS[0] in row:
+            names.append((row["left_subject"].strip(), row["right_subject"].strip()))
+    if not values:
+        raise table.nothing()
+    similarity = np.array(values, dtype=np.float64)
+    people: tuple[str, ...] = ()
+    if names:
+        comparisons = Comparisons.of(similarity, [a for a, _ in names], [b for _, b in names])
+        people = tuple(sorted({name for pair in names for name in pair}))
+    else:
+        comparisons = Comparisons(similarity, np.array(labels, dtype=bool))
+    return ScoreTable(comparisons, tuple(lines), table.in_order(), people)
+
+
+def _later(start: int, stop: int, n: int) -> NDArray[np.bool_]:
+    return np.arange(n - start) > np.arange(stop - start)[:, None]
+
+
+def _similarity(cell: str, source: str, line: int) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = np.nan
+    if not value < np.inf:
+        raise at_line(source, line, f"'{cell}' is not a similarity", hint="-inf stands for a failure")
+    return value

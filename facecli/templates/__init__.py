@@ -1,0 +1,1 @@
+"""From photographs to templates, and templates read and written."""

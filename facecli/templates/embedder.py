@@ -1,0 +1,281 @@
+"""From photographs to templates: decode, detect, align, embed; batched, and overlapped over the cores.
+
+One `Embedder` is built once and used for everything. Its `id` is a digest of all that changes a template.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from facecli.arrays import Array, Pixels
+from facecli.config import BATCH_SIZE, Detection, cores
+from facecli.errors import FaceError, NoFace, UsageError
+from facecli.faces import align
+from facecli.faces.choice import Choice
+from facecli.faces.face import Face
+from facecli.faces.mtcnn import Detector
+from facecli.hooks import Notify
+from facecli.models import mtcnn_networks, runtime
+from facecli.models.registry import load_network, resolve
+from facecli.models.spec import ModelSpec
+from facecli.photos import decode as images
+from facecli.templates.template import Embedded, Enrolled, FaceTemplate, Photo
+
+PIPELINE = 1
+"""Part of every id: raise it when decoding, detection or alignment change what a template comes out as."""
+
+_PHOTOS_A_TASK = 8
+
+
+class Embedder:
+    """A network, its input contract and a face detector, ready to run.
+
+    `id` names everything that changes a template: weights, input contract, alignment, detector with its
+    search limits and reduced-scale decoding, precision. Not the smallest face asked for, which adds faces
+    without moving others, nor the engine: float32 engines agree to 1e-4.
+    """
+
+    def __init__(
+        self,
+        model: str = "dlib",
+        *,
+        cache_dir: Path,
+        weights: Path | None = None,
+        device: str = "cpu",
+        faces: str = "largest",
+        face: int | None = None,
+        aligned: bool = False,
+        min_face_px: int = Detection.min_face_px,
+        workers: int | None = None,
+        notify: Notify | None = None,
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> None:
+        """Load `model`, preparing on first use what it needs.
+
+        `faces` is one of `choice.POLICIES`; `face` asks for one index instead. `aligned` takes images as face crops:
+        nothing is searched. `weights` is a file to use in place of the model's own. `progress` hears of a
+        download. Raises `UsageError`, `WeightsMissing` and what `resolve` raises.
+        """
+        if min_face_px < 12:
+            raise UsageError(
+                f"the smallest face is {min_face_px} px", hint="the detector sees faces of 12 px or more"
+            )
+        self.spec: ModelSpec = resolve(model)
+        self.choice = Choice(faces, face)
+        self.aligned = aligned
+        self.workers = workers if workers is not None else cores()
+        self._search = replace(Detection(), min_face_px=min_face_px)
+        network = load_network(
+            self.spec, cache_dir=cache_dir, weights=weights, notify=notify, progress=progress
+        )
+        load = partial(runtime.load, cache_dir=cache_dir, device=device, notify=notify)
+        self._network = load(network)
+        self._detector = (
+            None
+            if aligned
+            else Detector([load(mtcnn_networks.network(s)) for s in mtcnn_networks.STAGES], self._search)
+        )
+        self.id = embedder_id(self.spec, network.key, aligned)
+
+    @property
+    def dim(self) -> int:
+        """Return the length of a template."""
+        return self.spec.dim
+
+    @property
+    def limits(self) -> str:
+        """Return what decides whether an image has a face at all, for those that remember which had none."""
+        return "aligned" if self.aligned else f"faces of {self._search.min_face_px} px or more"
+
+    def choosing(self, faces: str, face: int | None = None) -> Embedder:
+        """Return this embedder with another choice of faces; the networks are shared."""
+        other = copy(self)
+        other.choice = Choice(faces, face)
+        return other
+
+    def embed(self, photos: Iterable[Photo]) -> Iterator[Embedded | FaceError]:
+        """Yield one result per photo, in order: its chosen faces, or what was wrong with it.
+
+        `photos` is read a few batches ahead. An image with no face is a `NoFace`; with the policy `one`,
+        several are a `SeveralFaces`.
+        """
+        if self.workers == 1:
+            for task in _tasks(photos, 1):
+                yield from self._embed_task(task)
+            return
+        pending: deque[Future[list[Embedded | FaceError]]] = deque()
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="facecli")
+        try:
+            for task in _tasks(photos, self.workers):
+                pending.append(pool.submit(self._embed_task, task))
+                if len(pending) > 2 * self.workers:
+                    yield from pending.popleft().result()
+            while pending:
+                yield from pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def enrol(self, photos: Iterable[Photo]) -> Iterator[Enrolled | FaceError]:
+        """Yield one template per photo, in order, for a database: the chosen face, or what was wrong."""
+        for result in self.embed(photos):
+            if isinstance(result, FaceError):
+                yield result
+                continue
+            chosen = result.faces[0]
+            yield Enrolled(
+                embedding=chosen.embedding,
+                box=chosen.face.box,
+                landmarks=chosen.face.landmarks,
+                probability=chosen.face.probability,
+                face=chosen.index,
+                n_faces=result.n_faces,
+            )
+
+    def templates(self, chips: Pixels) -> Array:
+        """Return float32 [N, D] unit rows for chips uint8 [N, S, S, 3] in RGB.
+
+        The template of a network with `mirror` is normalise(raw(chip) + raw(mirrored chip)). A raw output of
+        length 0 stays 0.
+        """
+        rows = [np.empty((0, self.dim), np.float32)]
+        for start in range(0, len(chips), BATCH_SIZE):
+            batch = prepare(chips[start : start + BATCH_SIZE], self.spec)
+            raw = self._network(batch)[0]
+            if self.spec.mirror:
+                raw = raw + self._network(np.ascontiguousarray(batch[..., ::-1]))[0]
+            length = np.sqrt(np.sum(np.square(raw, dtype=np.float64), axis=1, keepdims=True))
+            rows.append((raw / np.where(length > 0, length, 1)).astype(np.float32))
+        return np.concatenate(rows)
+
+    def _embed_task(self, task: list[Photo]) -> list[Embedded | FaceError]:
+        located = [self._locate(path, data) for path, data in task]
+        chips = [chip for found in located if not isinstance(found, FaceError) for _, _, chip in found[1]]
+        size = self.spec.input_size
+        templates = iter(self.templates(np.stack(chips) if chips else np.empty((0, size, size, 3), np.uint8)))
+        results: list[Embedded | FaceError] = []
+        for found in located:
+            if isinstance(found, FaceError):
+                results.append(found)
+                continue
+            empty, faces = found
+            chosen = tuple(FaceTemplate(face, index, next(templates)) for face, index, _ in faces)
+            results.append(replace(empty, faces=chosen))
+        return results
+
+    def _locate(
+        self, path: Path, data: bytes | None
+    ) -> tuple[Embedded, list[tuple[Face, int, Pixels]]] | FaceError:
+        """Return the image's record, yet without templates, and its chosen faces with their chips."""
+        try:
+            content = data if data is not None else images.read(path)
+
+            def decode(at_least_px: int | None) -> images.Image:
+                return images.decode(content, path=path, at_least_px=at_least_px)
+
+            if self._detector is None:
+                image = decode(2 * self.spec.input_size)
+                faces, chosen = [_whole_face(image)], [0]
+                chips = [align.whole(image.pixels, self.spec.input_size)]
+            else:
+                if self.choice.needs_all:
+                    image = decode(None)
+                    faces = self._detector.all_faces(image)
+                else:
+                    faces, image = self._detector.first_faces(decode, central=self.choice.policy == "center")
+                if not faces:
+                    raise self._no_face(image, path)
+                chosen = self.choice.of(faces, image.width, image.height, path=path)
+                chips, image = self._chips(image, [faces[index] for index in chosen], decode)
+        except FaceError as error:
+            return error
+        record = Embedded(path, image.width, image.height, len(faces), ())
+        return record, [(faces[index], index, chip) for index, chip in zip(chosen, chips, strict=True)]
+
+    def _no_face(self, image: images.Image, path: Path) -> NoFace:
+        return NoFace(
+            f"no face of {self._search.min_face_px} px or more found in {image.width} x {image.height} px",
+            path=path,
+            hint="try a smaller --min-face, or --aligned if the image is a face crop",
+        )
+
+    def _chips(
+        self, image: images.Image, faces: list[Face], decode: Callable[[int | None], images.Image]
+    ) -> tuple[list[Pixels], images.Image]:
+        """Return the chip of each face, from an image decoded finely enough not to enlarge what is there."""
+        size = self.spec.input_size
+        matrices = [
+            align.onto_square(face.box, size, self.spec.crop_margin)
+            if self.spec.template is None
+            else align.similarity(face.landmarks, self.spec.template)
+            for face in faces
+        ]
+        wanted = max(align.scale_of(matrix) for matrix in matrices)
+        if image.scale < min(wanted, 1.0):
+            image = decode(int(np.ceil(max(image.width, image.height) * min(wanted, 1.0))))
+        height, width = image.pixels.shape[:2]
+        to_original = np.array([image.width / width, image.height / height])
+        chips = []
+        for matrix in matrices:
+            matrix = np.concatenate([matrix[:, :2] * to_original, matrix[:, 2:]], axis=1)
+            chips.append(align.chip(image.pixels, matrix, size))
+        return chips, image
+
+
+def prepare(chips: Pixels, spec: ModelSpec) -> Array:
+    """Return the network's input, float32 [N, 3, S, S], from chips uint8 [N, S, S, 3] in RGB."""
+    order = [("RGB").index(channel) for channel in spec.channel_order]
+    planes = chips.transpose(0, 3, 1, 2)[:, order].astype(np.float32)
+    planes -= np.array(spec.mean, np.float32)[:, None, None]
+    planes /= np.array(spec.std, np.float32)[:, None, None]
+    return planes
+
+
+def embedder_id(spec: ModelSpec, network_key: str, aligned: bool) -> str:
+    """Return the model's name and a digest of all that changes a template."""
+    search = asdict(Detection())
+    del search["min_face_px"]
+    what = {
+        "pipeline": PIPELINE,
+        "network": network_key,
+        "input_size": spec.input_size,
+        "channel_order": spec.channel_order,
+        "mean": spec.mean,
+        "std": spec.std,
+        "mirror": spec.mirror,
+        "precision": "float32",
+        "template": None if aligned else spec.template,
+        "crop_margin": None if aligned else spec.crop_margin,
+        "detector": None if aligned else [stage.sha256 for stage in mtcnn_networks.STAGES],
+        "search": None if aligned else search,
+    }
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in spec.name)
+    return f"{safe}{'-aligned' if aligned else ''}-{digest[:12]}"
+
+
+def _tasks(photos: Iterable[Photo], workers: int) -> Iterator[list[Photo]]:
+    """Cut `photos` into tasks that grow from one photo to `_PHOTOS_A_TASK`, so that a few keep all cores busy."""
+    task: list[Photo] = []
+    count = 0
+    for photo in photos:
+        task.append(photo)
+        if len(task) > min(count // workers, _PHOTOS_A_TASK - 1):
+            yield task
+            task = []
+            count += 1
+    if task:
+        yield task
+
+
+def _whole_face(image: images.Image) -> Face:
+    return Face((0.0, 0.0, float(image.width), float(image.height)), (), 1.0)

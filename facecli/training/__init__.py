@@ -1,0 +1,1 @@
+"""Metric learning: from photos per person to a better network."""

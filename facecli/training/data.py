@@ -1,0 +1,331 @@
+"""What a network is trained on: chips with the subjects they show, from a folder per subject or MNIST's files.
+
+Photos are searched for a face and aligned once; the chips are kept in the cache folder under the
+digest of the photo's bytes, so a second run, or a run on more photos, only works on what is new.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+
+from facecli.calibration.calibration import data_digest
+from facecli.config import Detection
+from facecli.errors import BadInput, FaceError, NoFace, NoSuchFile, UnreadableImage, UsageError, printable
+from facecli.faces import align
+from facecli.faces.choice import Choice
+from facecli.faces.mtcnn import Detector
+from facecli.hooks import Progress
+from facecli.models import mtcnn_networks, runtime
+from facecli.models.spec import ModelSpec
+from facecli.photos import decode as images
+from facecli.templates.embedder import PIPELINE
+
+Chips = NDArray[np.uint8]
+
+IDX_IMAGES = 0x00000803
+IDX_LABELS = 0x00000801
+"""Magic numbers of MNIST's files: unsigned bytes in three dimensions and in one (LeCun's description)."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """N chips and who they show.
+
+    `chips` uint8 [N, S, S, 3] RGB; `labels` int64 [N] number `subjects` (names, in their order) from 0 without
+    gaps; `digests` are those of the images' bytes. `failures` are the images that gave no chip. `sources` numbers
+    where each of `subjects` comes from, for those that were put together; empty when they come from one place.
+    """
+
+    chips: Chips
+    labels: NDArray[np.int64]
+    subjects: tuple[str, ...]
+    digests: tuple[str, ...]
+    failures: tuple[FaceError, ...] = ()
+    sources: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def names(self) -> list[str]:
+        """The subject of each chip."""
+        return [self.subjects[label] for label in self.labels]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of images and subjects, whatever their order."""
+        return data_digest(f"{d} {s}" for d, s in zip(self.digests, self.names, strict=True))
+
+    def of(self, subjects: Sequence[str]) -> TrainingSet:
+        """Return the part that shows `subjects`, labelled anew."""
+        wanted = sorted(set(subjects))
+        chosen = np.isin(self.labels, [self.subjects.index(name) for name in wanted])
+        _, labels = np.unique(self.labels[chosen], return_inverse=True)
+        digests = tuple(d for d, take in zip(self.digests, chosen, strict=True) if take)
+        sources = tuple(self.sources[self.subjects.index(name)] for name in wanted) if self.sources else ()
+        return TrainingSet(
+            self.chips[chosen], labels.astype(np.int64), tuple(wanted), digests, sources=sources
+        )
+
+
+def load(
+    data: Path,
+    spec: ModelSpec,
+    *,
+    cache_dir: Path,
+    aligned: bool = False,
+    faces: str = "largest",
+    min_face_px: int = Detection.min_face_px,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> TrainingSet:
+    """Return the chips of `data` as the network of `spec` wants them.
+
+    `data` is a folder with a folder of images per subject, or a folder with MNIST's idx files. `aligned` takes
+    images as face crops: nothing is searched; otherwise `faces` says which face of a photo is its subject's,
+    `largest` or `center`. Files that give no chip are listed as failures.
+
+    Raises `UsageError` for other `faces`, `NoSuchFile`, `UnreadableImage` for what is no folder, and `BadInput`
+    when it holds nothing to learn from.
+    """
+    idx = sorted(data.glob("*images*idx3-ubyte*")) if data.is_dir() else []
+    if idx:
+        return _load_idx(idx[0], spec.input_size)
+    photos, loose = _photos(data)
+    if not photos:
+        raise BadInput(
+            "no folder of images per subject here" + (f", only {loose} loose images" if loose else ""),
+            path=data,
+            hint="put each person's images into a folder of their name",
+        )
+    if faces not in ("largest", "center"):
+        raise UsageError(f"one face of a photo is trained on, not '{faces}'", hint="choose largest or center")
+    cut = _Cutter(spec, cache_dir, aligned, min_face_px, Choice(faces))
+    chips: list[Chips] = []
+    shown: list[str] = []
+    digests: list[str] = []
+    failures: list[FaceError] = []
+    with ThreadPoolExecutor(workers, thread_name_prefix="facecli") as pool:
+        results = pool.map(cut, (path for _, path in photos))
+        for done, ((subject, _), (digest, chip)) in enumerate(zip(photos, results, strict=True), 1):
+            if isinstance(chip, FaceError):
+                failures.append(chip)
+            else:
+                chips.append(chip)
+                shown.append(subject)
+                digests.append(digest)
+            if progress is not None:
+                progress(done, len(photos))
+    if not chips:
+        raise BadInput(f"none of the {len(photos)} images could be used ({failures[0].what})", path=data)
+    names, labels = np.unique(shown, return_inverse=True)
+    return TrainingSet(
+        np.stack(chips), labels.astype(np.int64), tuple(names.tolist()), tuple(digests), tuple(failures)
+    )
+
+
+def together(sets: Sequence[TrainingSet]) -> TrainingSet:
+    """Return the training sets as one, which remembers where each subject comes from; the order is theirs.
+
+    Raises `BadInput` for a subject of two of them: whether that is one person cannot be known.
+    """
+    subjects: tuple[str, ...] = sum((part.subjects for part in sets), ())
+    twice = sorted(name for name, count in Counter(subjects).items() if count > 1)
+    if twice:
+        raise BadInput(
+            f"the subject '{twice[0]}' is in two of the folders",
+            hint="rename one, or put both into one folder if they are one person",
+        )
+    starts = np.cumsum([0, *(len(part.subjects) for part in sets)])
+    return TrainingSet(
+        np.concatenate([part.chips for part in sets]),
+        np.concatenate([part.labels + start for part, start in zip(sets, starts, strict=False)]),
+        subjects,
+        sum((part.digests for part in sets), ()),
+        sum((part.failures for part in sets), ()),
+        tuple(source for source, part in enumerate(sets) for _ in part.subjects),
+    )
+
+
+def split(data: TrainingSet, share: float, seed: int) -> tuple[TrainingSet, TrainingSet]:
+    """Return (training, validation) sets that share no subject: about `share` of the subjects validate.
+
+    A subject's place follows from its name and the seed, so it stays when others are added. Raises `BadInput`
+    unless both parts have two subjects, one of them with two images in each.
+    """
+    ranked = sorted(data.subjects, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    held_out = ranked[: max(2, round(share * len(ranked)))]
+    rest = [name for name in data.subjects if name not in set(held_out)]
+    images_of = np.bincount(data.labels, minlength=len(data.subjects))
+    many = {name for name, count in zip(data.subjects, images_of, strict=True) if count > 1}
+    if len(rest) < 2 or not many & set(rest) or not many & set(held_out):
+        raise BadInput(
+            f"{len(data.subjects)} subjects, {len(many)} of them with two images or more,"
+            f" cannot be divided into {len(rest)} to train on and {len(held_out)} to validate on",
+            hint="add people, or give others for validation with --val",
+        )
+    return data.of(rest), data.of(held_out)
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """Return the array in one of MNIST's idx files, gzipped or not: uint8 [N, H, W] or [N].
+
+    Raises `NoSuchFile` and `BadInput` for what is no such file, or one of another length than it says.
+    """
+    try:
+        data = path.read_bytes()
+        data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    except FileNotFoundError as error:
+        raise NoSuchFile("no such idx file", path=path) from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadInput(f"cannot be read ({error})", path=path) from error
+    magic = int.from_bytes(data[:4], "big")
+    if magic not in (IDX_IMAGES, IDX_LABELS):
+        raise BadInput("not an idx file of bytes", path=path, hint="MNIST's files start with 00 00 08")
+    dims = magic & 0xFF
+    shape = [int.from_bytes(data[4 * k : 4 * k + 4], "big") for k in range(1, dims + 1)]
+    if len(data) != 4 + 4 * dims + int(np.prod(shape)):
+        raise BadInput(f"holds {len(data)} bytes, which is not what {shape} needs", path=path)
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * dims).reshape(shape)
+
+
+def _load_idx(path: Path, size: int) -> TrainingSet:
+    beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    pixels, classes = read_idx(path), read_idx(beside)
+    if len(pixels) != len(classes) or pixels.ndim != 3:
+        raise BadInput(f"{len(classes)} labels do not fit images of shape {pixels.shape}", path=beside)
+    digests = tuple(hashlib.sha256(image.tobytes()).hexdigest() for image in pixels)
+    if pixels.shape[1:] != (size, size):
+        pixels = np.stack(
+            [
+                np.asarray(PillowImage.fromarray(image).resize((size, size), PillowImage.Resampling.BILINEAR))
+                for image in pixels
+            ]
+        )
+    names, labels = np.unique(classes, return_inverse=True)
+    chips = np.repeat(pixels[..., None], 3, axis=3)
+    return TrainingSet(chips, labels.astype(np.int64), tuple(str(name) for name in names), digests)
+
+
+def _photos(root: Path) -> tuple[list[tuple[str, Path]], int]:
+    """Return (subject, path) of the images in the subjects' folders, and how many lie loose."""
+    photos, loose = [], 0
+    for entry in images.walk(root):
+        path = Path(entry.path)
+        parts = path.relative_to(root).parts
+        if len(parts) > 1:
+            photos.append((printable(parts[0]), path))
+        else:
+            loose += 1
+    return photos, loose
+
+
+class _Cutter:
+    """Cuts the chip of one face out of a photo, once."""
+
+    def __init__(
+        self, spec: ModelSpec, cache_dir: Path, aligned: bool, min_face_px: int, choice: Choice
+    ) -> None:
+        self.spec, self.aligned, self.choice = spec, aligned, choice
+        self.limits = Detection(min_face_px=min_face_px)
+        what = {
+            "pipeline": PIPELINE,
+            "input_size": spec.input_size,
+            "template": None if aligned else spec.template,
+            "crop_margin": None if aligned else spec.crop_margin,
+            "detector": None if aligned else [stage.sha256 for stage in mtcnn_networks.STAGES],
+            "search": None if aligned else asdict(self.limits),
+            "faces": None if aligned else choice.policy,
+        }
+        key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        self.folder = cache_dir / "chips" / key[:16]
+        if not aligned:
+            runners = [
+                runtime.load(mtcnn_networks.network(stage), cache_dir=cache_dir)
+                for stage in mtcnn_networks.STAGES
+            ]
+            self.detector = Detector(runners, self.limits)
+
+    def __call__(self, path: Path) -> tuple[str, Chips | FaceError]:
+        """Return the digest of the photo ("" if it cannot be read) and its chip, or what was wrong with it."""
+        try:
+            content = images.read(path)
+        except FaceError as error:
+            return "", error
+        digest = images.digest(content)
+        kept = self.folder / digest[:2] / f"{digest[2:]}.npy"
+        known = self._known(kept, path)
+        if known is not None:
+            return digest, known
+        try:
+            chip: Chips | FaceError = self._cut(content, path)
+        except FaceError as error:
+            chip = error
+        self._keep(kept, chip)
+        return digest, chip
+
+    def _cut(self, content: bytes, path: Path) -> Chips:
+        size = self.spec.input_size
+        if self.aligned:
+            return align.whole(images.decode(content, path=path).pixels, size)
+
+        def decode(at_least_px: int | None) -> images.Image:
+            return images.decode(content, path=path, at_least_px=at_least_px)
+
+        faces, image = self.detector.first_faces(decode, central=self.choice.policy == "center")
+        if not faces:
+            raise NoFace(
+                f"no face of {self.limits.min_face_px} px or more found in {image.width} x {image.height} px",
+                path=path,
+                hint="try a smaller --min-face, or --aligned if the images are face crops",
+            )
+        face = faces[self.choice.of(faces, image.width, image.height, path=path)[0]]
+        matrix = (
+            align.onto_square(face.box, size, self.spec.crop_margin)
+            if self.spec.template is None
+            else align.similarity(face.landmarks, self.spec.template)
+        )
+        wanted = min(align.scale_of(matrix), 1.0)
+        if image.scale < wanted:
+            # Decoded at a scale that sufficed for the search, but would blur the chip.
+            image = decode(int(np.ceil(max(image.width, image.height) * wanted)))
+        height, width = image.pixels.shape[:2]
+        to_original = np.array([image.width / width, image.height / height])
+        matrix = np.concatenate([matrix[:, :2] * to_original, matrix[:, 2:]], axis=1)
+        return align.chip(image.pixels, matrix, size)
+
+    def _known(self, kept: Path, path: Path) -> Chips | FaceError | None:
+        """Return the chip that was cut before, or the reason why there was none; None if it is not known."""
+        try:
+            data = np.load(kept)
+        except (OSError, ValueError, EOFError):
+            return None
+        size = self.spec.input_size
+        if data.dtype == np.uint8 and data.shape == (size, size, 3):
+            return data
+        if data.dtype != np.uint8 or data.ndim != 1:
+            return None
+        kind, what, hint = json.loads(data.tobytes())
+        return (NoFace if kind == NoFace.code else UnreadableImage)(what, path=path, hint=hint)
+
+    def _keep(self, kept: Path, chip: Chips | FaceError) -> None:
+        if isinstance(chip, FaceError):
+            chip = np.frombuffer(json.dumps([chip.code, chip.what, chip.hint]).encode(), np.uint8)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        aside = kept.with_name(f".{kept.stem}.{os.getpid()}.npy")
+        # Renamed and not synced: a chip that a power cut tears is seen by its length and cut again.
+        np.save(aside, chip)
+        os.replace(aside, kept)

@@ -1,0 +1,1 @@
+"""Losses and miners, and the geometry that they share."""

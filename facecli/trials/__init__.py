@@ -1,0 +1,1 @@
+"""Labelled comparisons: who was compared with whom, and with which score."""

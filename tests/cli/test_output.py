@@ -1,0 +1,259 @@
+"""The sink: the same records in every format, files that appear whole, notes that keep out of the way."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import sys
+from pathlib import Path
+
+import pytest
+
+from facecli.cli import output
+from facecli.cli.output import FORMATS, Notes, Output, choose_format, error_text
+from facecli.errors import NoFace, UsageError, one_line
+
+COLUMNS = ["path", "match", "similarity", "box", "error"]
+RECORDS = [
+    {"path": "a b.jpg", "match": True, "similarity": 0.92766049, "box": [1.5, 2], "more": {"x": None}},
+    {"path": 'caf\u00e9,\t"q"\nline.jpg', "match": False, "similarity": 1e-05, "box": None},
+    {"path": "broken.jpg", "error": {"code": "no_face", "message": "no face found"}},
+]
+
+
+def flatten(record):
+    return [{**record, "error": error_text(record)}]
+
+
+def written(form, records=RECORDS, path=None):
+    with Output(COLUMNS, form=form, path=path, flatten=flatten) as sink:
+        for record in records:
+            sink.emit(record)
+
+
+def test_jsonl_keeps_the_whole_record(capsys):
+    written("jsonl")
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line) for line in lines] == RECORDS
+    assert "caf\u00e9" in lines[1]
+
+
+@pytest.mark.parametrize(("form", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
+def test_csv_and_tsv_have_the_columns_and_nothing_lost(form, dialect, capsys):
+    written(form)
+    text = capsys.readouterr().out
+    assert text.splitlines()[0] == {"csv": ",", "tsv": "\t"}[form].join(COLUMNS)
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), dialect=dialect))
+    assert [row["path"] for row in rows] == [record["path"] for record in RECORDS]
+    assert [row["match"] for row in rows] == ["true", "false", ""]
+    assert [row["similarity"] for row in rows] == ["0.92766049", "1e-05", ""]
+    assert [row["box"] for row in rows] == ["[1.5, 2]", "", ""]
+    assert rows[2]["error"] == "no_face: no face found"
+
+
+def test_the_table_is_for_eyes(capsys):
+    written("table")
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0].split() == COLUMNS
+    assert lines[1].split() == ["a", "b.jpg", "yes", "0.9277", "[1.5,", "2]"]
+    assert lines[2].startswith('caf\u00e9,\\t"q"\\nline.jpg')
+    assert lines[3].endswith("no_face: no face found")
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize("folders", [1, 9, 17])
+def test_an_error_never_breaks_the_names_beside_it(folders, capsys):
+    long = [{"path": "folder/" * folders + "photo.jpg", "similarity": 0.5}]
+    long.append({"path": "bad.jpg", "error": {"code": "no_face", "message": "no face found here " * 20}})
+    written("table", long)
+    lines = capsys.readouterr().out.splitlines()
+    assert long[0]["path"] in lines[1]
+    assert lines[2].startswith("bad.jpg")
+    assert all(len(line) <= 160 for line in lines)
+    assert " ".join(" ".join(lines[2:]).split()).endswith("no face found here")
+
+
+def test_one_record_upright_is_a_line_a_key(capsys):
+    with Output(COLUMNS, form="table", flatten=flatten, upright=True) as sink:
+        sink.emit(RECORDS[0])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines == [
+        ["path", "a", "b.jpg"],
+        ["match", "yes"],
+        ["similarity", "0.9277"],
+        ["box", "[1.5,", "2]"],
+    ]
+
+
+def test_a_table_shows_no_empty_column_and_no_empty_table(capsys):
+    written("table", [{"path": "a", "match": True}])
+    assert capsys.readouterr().out.split() == ["path", "match", "a", "yes"]
+    written("table", [])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_table_shows_markup_as_it_is(capsys):
+    written("table", [{"path": "[red]x[/red].jpg", "match": True}])
+    assert "[red]x[/red].jpg" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv"])
+def test_no_records_leave_a_header(form, capsys):
+    written(form, [])
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "expected"),
+    [
+        ("auto", "x.csv", "csv"),
+        ("auto", "x.TSV", "tsv"),
+        ("auto", "x.jsonl", "jsonl"),
+        ("auto", "x.ndjson", "jsonl"),
+        ("auto", "x.txt", "table"),
+        ("auto", "x", "jsonl"),
+        ("csv", "x.jsonl", "csv"),
+        ("auto", None, "jsonl"),
+    ],
+)
+def test_the_ending_sets_the_format_unless_told(form, name, expected):
+    assert choose_format(form, None if name is None else Path(name)) == expected
+
+
+def test_auto_is_a_table_on_a_terminal(monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert choose_format("auto", None) == "table"
+
+
+def test_an_unknown_format_names_the_known_ones():
+    with pytest.raises(UsageError, match="unknown format 'xml'; choose from " + ", ".join(FORMATS)):
+        choose_format("xml", None)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "tsv", "table"])
+def test_a_file_holds_what_stdout_would(form, tmp_path, capsys):
+    written(form)
+    expected = capsys.readouterr().out
+    path = tmp_path / "out"
+    written(form, path=path)
+    found = path.read_bytes().decode()
+    assert [line.rstrip() for line in found.splitlines()] == [line.rstrip() for line in expected.splitlines()]
+    assert capsys.readouterr().out == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "out.jsonl"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="JSON compliant"):
+        written("jsonl", [RECORDS[0], {"similarity": float("inf")}], path=path)
+    assert path.read_text() == "old"
+    with Output(COLUMNS, path=path) as sink:
+        sink.emit(RECORDS[0])
+        assert path.read_text() == "old"
+    assert json.loads(path.read_text()) == RECORDS[0]
+    assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_a_pipe_is_written_to_and_never_replaced(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    written("jsonl", RECORDS[:1], path=path)
+    assert json.loads(os.read(reader, 10_000)) == RECORDS[0]
+    os.close(reader)
+    assert path.is_fifo()
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+
+
+@pytest.mark.parametrize("name", [".", "no/such/x.csv", "file/x.csv"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(name, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        Output(COLUMNS, path=tmp_path / name).__enter__()
+
+
+def test_numbers_that_json_does_not_know_are_a_bug_and_not_written(capsys):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        written("jsonl", [{"path": "x", "similarity": float("nan")}])
+    assert capsys.readouterr().out == ""
+
+
+def test_an_error_is_shown_by_its_code_and_message():
+    record = {"path": "x.jpg", "error": NoFace("no face found", path="x.jpg", hint="look again").record()}
+    assert error_text(record) == "no_face: no face found; look again"
+    assert error_text({"path": "x"}) is None
+
+
+def test_one_line_moves_no_cursor():
+    assert one_line("a\nb\x1b[2J\r\u2028caf\u00e9 \u4eba") == "a\\nb\\x1b[2J\\r\\u2028caf\u00e9 \u4eba"
+
+
+def test_notes_go_to_stderr_and_quiet_keeps_warnings(capsys):
+    for quiet in (False, True):
+        notes = Notes(quiet)
+        notes.say("said")
+        notes.warn("two\nlines")
+        with notes.progress("working") as tell:
+            tell(1, 2)
+        found = capsys.readouterr()
+        assert found.out == ""
+        assert found.err == ("" if quiet else "facecli: said\n") + "facecli: warning: two\\nlines\n"
+
+
+def shown_on_a_terminal(monkeypatch, work, patience=0.0):
+    """Return what `work` writes to stderr where that is a terminal."""
+    ours, theirs = pty.openpty()
+    with open(theirs, "w", encoding="utf-8", closefd=False) as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setattr("facecli.cli.output.PATIENCE_SECONDS", 0)
+        monkeypatch.setattr(output, "PATIENCE_SECONDS", patience)
+        work()
+        stream.flush()
+    monkeypatch.undo()
+    os.close(theirs)
+    found = b""
+    while True:
+        try:
+            found += os.read(ours, 65536)
+        except OSError:
+            break
+    os.close(ours)
+    return found.decode()
+
+
+@pytest.mark.parametrize("size", [False, True])
+def test_progress_shows_how_far_it_is_on_a_terminal(size, monkeypatch):
+    def work():
+        with Notes().progress("enrolling", size=size) as tell:
+            for done in range(1, 4):
+                tell(done, 3)
+
+    shown = shown_on_a_terminal(monkeypatch, work)
+    assert "enrolling" in shown
+    assert "3/3" in shown
+
+
+def test_progress_without_a_total_and_without_anything_to_do(monkeypatch):
+    def unknown():
+        with Notes().progress("embedding") as tell:
+            tell(7, None)
+
+    def nothing():
+        with Notes().progress("embedding"):
+            pass
+
+    assert "7/?" in shown_on_a_terminal(monkeypatch, unknown)
+    assert shown_on_a_terminal(monkeypatch, nothing) == ""
+
+
+def test_work_that_is_done_at_once_shows_no_progress(monkeypatch):
+    def quick():
+        with Notes().progress("embedding") as tell:
+            tell(7, 7)
+
+    assert shown_on_a_terminal(monkeypatch, quick, patience=1.0) == ""
