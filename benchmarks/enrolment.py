@@ -267,7 +267,7 @@ LONG = """
 import json, sys, time
 from pathlib import Path
 from facecli.templates.embedder import Embedder
-from facecli.gallery.gallery import refresh
+from facecli.gallery.refresh import refresh
 folder, cache = Path(sys.argv[1]), Path(sys.argv[2])
 page = 4096
 seen = []

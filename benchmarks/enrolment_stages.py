@@ -20,7 +20,7 @@ from facecli.config import default_cache_dir
 from facecli.faces import align, pyramid
 from facecli.faces import mtcnn as detect
 from facecli.gallery import enrolment
-from facecli.gallery.gallery import refresh
+from facecli.gallery.refresh import refresh
 from facecli.gallery.store.writer import Store
 from facecli.models import mtcnn_networks, runtime
 from facecli.models.network import Network, Runner

@@ -63,7 +63,7 @@ def peak_mb() -> float:
 
 def facecli(threads: int, cache: Path) -> Enrol:
     """A refresh of the database: reading and hashing, and templates safe on the disk, are part of it."""
-    from facecli.gallery.gallery import refresh
+    from facecli.gallery.refresh import refresh
     from facecli.templates.embedder import Embedder
 
     embedder = Embedder(cache_dir=cache, workers=threads)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from facecli.config import default_cache_dir
-from facecli.gallery.gallery import refresh
+from facecli.gallery.refresh import refresh
 from facecli.stats.intervals import clopper_pearson
 from facecli.templates.embedder import Embedder
 

@@ -31,11 +31,14 @@ import numpy as np
 
 from facecli.config import default_cache_dir
 from facecli.errors import FaceError
-from facecli.gallery.gallery import Enrolled, Enroller, Gallery, refresh
+from facecli.gallery.enrolment import Enroller
+from facecli.gallery.gallery import Gallery
+from facecli.gallery.refresh import refresh
 from facecli.gallery.store.location import places
 from facecli.gallery.store.writer import Store
 from facecli.photos.find import walk
 from facecli.templates.embedder import Embedder
+from facecli.templates.template import Enrolled
 
 
 class Recorder:

@@ -29,7 +29,8 @@ from pathlib import Path
 import numpy as np
 
 from facecli.config import Detection, default_cache_dir
-from facecli.gallery.gallery import Gallery, refresh
+from facecli.gallery.gallery import Gallery
+from facecli.gallery.refresh import refresh
 from facecli.templates.embedder import Embedder
 from facecli.templates.template import Enrolled
 

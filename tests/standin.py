@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from facecli.errors import FaceError, NoFace, UnreadableImage
-from facecli.gallery.gallery import Enrolled, Gallery
-from facecli.gallery.store.writer import Photo, Store
+from facecli.gallery.gallery import Gallery
+from facecli.gallery.store.names import Photo
+from facecli.gallery.store.writer import Store
+from facecli.templates.template import Enrolled
 
 DIM = 16
 

@@ -13,21 +13,21 @@ import typer
 
 from facecli import __version__, config
 from facecli.cli.exit_codes import Commands
-from facecli.cli.options import Folders
+from facecli.cli.session import Folders
 
 _MARKUP: Literal["markdown"] = "markdown"
 
 _COMMANDS = {
-    "verify": "match:verify",
-    "find": "match:find",
+    "verify": "verify:verify",
+    "find": "find:find",
     "embed": "embed:embed",
     "calibrate": "calibrate:calibrate",
     # A function called eval would hide Python's own.
     "eval": "evaluate:evaluate",
     "train": "train:train",
     "db": "db:db",
-    "models": "embed:models",
-    "doctor": "embed:doctor",
+    "models": "models:models",
+    "doctor": "doctor:doctor",
 }
 """Where each command is, in the order of `--help`."""
 

@@ -16,7 +16,6 @@ from facecli.cli.options import (
     Device,
     FaceIndex,
     Faces,
-    Folders,
     Format,
     MinFace,
     Model,
@@ -26,14 +25,14 @@ from facecli.cli.options import (
     Root,
     Seed,
     Weights,
-    open_embedder,
 )
+from facecli.cli.session import Folders, open_embedder
 from facecli.cli.trial_inputs import Sources, remark, scored
 from facecli.errors import UsageError
 
 if TYPE_CHECKING:
     from facecli.calibration.calibration import Calibration
-    from facecli.cli.output import Notes
+    from facecli.cli.notes import Notes
 
 _NOT_KEPT = {"output", "no_install", "description", "notice", "device", "form", "quiet"}
 
@@ -121,7 +120,8 @@ def calibrate(
     """
     from facecli.calibration import report
     from facecli.calibration.fit import calibrate as library
-    from facecli.cli.output import Notes, Output, choose_format
+    from facecli.cli.notes import Notes
+    from facecli.cli.output import Output, choose_format
 
     folders: Folders = context.obj
     notes = Notes(quiet)

@@ -13,7 +13,6 @@ from facecli.cli.options import (
     Aligned,
     DatabaseFolder,
     Device,
-    Folders,
     Format,
     MinFace,
     Model,
@@ -21,9 +20,8 @@ from facecli.cli.options import (
     Quiet,
     Seed,
     Weights,
-    open_embedder,
-    open_for_reading,
 )
+from facecli.cli.session import Folders, open_embedder, open_for_reading
 
 db = typer.Typer(name="db", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -57,7 +55,8 @@ def status(
     - `facecli db status people`
     - `facecli db status people --failures --format csv`
     """
-    from facecli.cli.output import Notes, Output
+    from facecli.cli.notes import Notes
+    from facecli.cli.output import Output
     from facecli.gallery.upkeep.report import (
         FAILURE_COLUMNS,
         STATUS_COLUMNS,
@@ -118,7 +117,8 @@ def check(
     - `facecli db check people --embed 20`
     - `facecli db check people --repair && facecli embed --db people`
     """
-    from facecli.cli.output import Notes, Output
+    from facecli.cli.notes import Notes
+    from facecli.cli.output import Output
     from facecli.gallery.upkeep.report import CHECK_COLUMNS, check_records, flat_check
 
     folders: Folders = context.obj
@@ -179,7 +179,8 @@ def gc(
     """
     from dataclasses import asdict
 
-    from facecli.cli.output import Notes, Output
+    from facecli.cli.notes import Notes
+    from facecli.cli.output import Output
     from facecli.gallery.upkeep.gc import clear
 
     folders: Folders = context.obj
@@ -227,7 +228,8 @@ def forget(
 
     - `facecli db forget Ada people --photos`
     """
-    from facecli.cli.output import Notes, Output
+    from facecli.cli.notes import Notes
+    from facecli.cli.output import Output
     from facecli.gallery.upkeep import forget as library
 
     folders: Folders = context.obj

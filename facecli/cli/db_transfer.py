@@ -13,7 +13,6 @@ from facecli.cli.options import (
     Aligned,
     DatabaseFolder,
     Device,
-    Folders,
     Format,
     MinFace,
     Model,
@@ -22,10 +21,8 @@ from facecli.cli.options import (
     Seed,
     TemplatesOut,
     Weights,
-    open_embedder,
-    open_for_reading,
-    refreshed,
 )
+from facecli.cli.session import Folders, open_embedder, open_for_reading, refreshed
 from facecli.errors import UsageError
 
 
@@ -47,7 +44,8 @@ def export(
     - `facecli db export people -o faces.npy`
     - `facecli db export people | jq -r .subject | sort | uniq -c`
     """
-    from facecli.cli.output import Notes, Output, choose_format
+    from facecli.cli.notes import Notes
+    from facecli.cli.output import Output, choose_format
     from facecli.gallery.upkeep.export import exported
     from facecli.templates.npy_output import NpyOutput
     from facecli.templates.records import is_npy, numbers
@@ -106,7 +104,8 @@ def take_in(
     - `facecli embed ada.jpg --faces one | facecli db import - --db people --subject Ada`
     """
     from facecli.cli.inputs import stdin_lines
-    from facecli.cli.output import Notes, Output
+    from facecli.cli.notes import Notes
+    from facecli.cli.output import Output
     from facecli.gallery.upkeep.report import IMPORT_COLUMNS, import_record
     from facecli.gallery.upkeep.take_in import import_templates
     from facecli.templates.blocks import read_blocks
@@ -166,7 +165,8 @@ def migrate(
 
     - `facecli db migrate people --to runs/best/model.pt`
     """
-    from facecli.cli.output import Notes, Output
+    from facecli.cli.notes import Notes
+    from facecli.cli.output import Output
     from facecli.gallery.gallery import Gallery
     from facecli.gallery.upkeep.agreement import compare_embedders
     from facecli.gallery.upkeep.report import MIGRATE_COLUMNS, flat_migrate, imported_paths, migrate_record

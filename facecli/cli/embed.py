@@ -1,4 +1,4 @@
-"""The commands `embed`, `models` and `doctor`."""
+"""The command `embed`: faces to templates, of photos or of a database."""
 
 from __future__ import annotations
 
@@ -15,21 +15,18 @@ from facecli.cli.options import (
     Device,
     FaceIndex,
     Faces,
-    Folders,
     Format,
     MinFace,
     Model,
-    OutFile,
     Quiet,
     TemplatesOut,
     Weights,
-    open_embedder,
-    refreshed,
 )
+from facecli.cli.session import Folders, open_embedder, refreshed
 from facecli.errors import UsageError
 
 if TYPE_CHECKING:
-    from facecli.cli.output import Notes
+    from facecli.cli.notes import Notes
     from facecli.templates.embedder import Embedder
 
 
@@ -65,7 +62,7 @@ def embed(
     - `facecli embed photo.jpg | jq .box`
     - `facecli embed --db people`
     """
-    from facecli.cli.output import Notes
+    from facecli.cli.notes import Notes
     from facecli.templates.records import is_npy
 
     folders: Folders = context.obj
@@ -79,73 +76,6 @@ def embed(
     if db is not None:
         raise typer.Exit(_embed_database(db, embedder.choosing("largest"), folders, notes, form, output))
     raise typer.Exit(_embed_photos(sources if sources is not None else [], embedder, notes, form, output))
-
-
-def models(
-    context: typer.Context,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="MODEL", help="Models to describe [default: the built-in ones]."),
-    ] = None,
-    form: Format = "auto",
-    output: OutFile = None,
-) -> None:
-    """List the models: dimension, input contract, licence, where the weights are and whether they are here.
-
-    Examples:
-
-    - `facecli models`
-    - `facecli models my.onnx --format jsonl`
-    """
-    from dataclasses import asdict
-
-    from facecli.cli.output import Output
-    from facecli.models.built_in import BUILT_IN
-    from facecli.models.registry import describe, resolve
-
-    folders: Folders = context.obj
-    columns = ["name", "dim", "contract", "here", "exported", "weights", "licence", "warning"]
-    with Output(columns, form=form, path=output) as sink:
-        for name in names if names else list(BUILT_IN):
-            sink.emit(asdict(describe(resolve(name), folders.cache)))
-
-
-def doctor(
-    context: typer.Context,
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="MODEL", help="Models to check beside the built-in ones."),
-    ] = None,
-    form: Format = "auto",
-    output: OutFile = None,
-    quiet: Quiet = False,
-) -> None:
-    """Say what is installed, where caches and weights lie, and check each model against a known answer.
-
-    Exits with 2 when something that must work does not.
-
-    Examples:
-
-    - `facecli doctor`
-    - `facecli doctor my.onnx`
-    """
-    from dataclasses import asdict
-
-    from facecli.cli.output import Notes, Output
-    from facecli.templates import doctor as library
-
-    folders: Folders = context.obj
-    failed = False
-    with Output(library.COLUMNS, form=form, path=output) as sink:
-        for check in library.examine(
-            names if names is not None else [],
-            cache_dir=folders.cache,
-            user_dir=folders.user,
-            notify=Notes(quiet).say,
-        ):
-            sink.emit(asdict(check))
-            failed |= check.state == "failed"
-    raise typer.Exit(INPUT_ERROR if failed else 0)
 
 
 def _embed_photos(

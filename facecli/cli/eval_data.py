@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facecli import config
-from facecli.cli.options import Folders, open_rule, read_pairs, read_scores
+from facecli.cli.session import Folders, open_rule, read_pairs, read_scores
 from facecli.errors import NoCalibration, UsageError
 
 if TYPE_CHECKING:
-    from facecli.cli.output import Notes
+    from facecli.cli.notes import Notes
     from facecli.evaluation.compare import System
     from facecli.evaluation.data import EvalData
     from facecli.templates.embedder import Embedder

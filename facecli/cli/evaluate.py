@@ -17,7 +17,6 @@ from facecli.cli.options import (
     FaceIndex,
     Faces,
     Fmr,
-    Folders,
     Format,
     MinFace,
     Model,
@@ -28,9 +27,8 @@ from facecli.cli.options import (
     Seed,
     Threshold,
     Weights,
-    open_embedder,
-    open_rule,
 )
+from facecli.cli.session import Folders, open_embedder, open_rule
 from facecli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -136,7 +134,8 @@ def evaluate(
 
         facecli eval --gallery enrolled --probes visits.npy -o today.jsonl
     """
-    from facecli.cli.output import Notes, Output, choose_format
+    from facecli.cli.notes import Notes
+    from facecli.cli.output import Output, choose_format
     from facecli.errors import NoCalibration
     from facecli.evaluation.compare import ENDINGS, read_result
     from facecli.evaluation.data import seen_before, training_marks

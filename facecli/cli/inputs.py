@@ -12,14 +12,8 @@ from pathlib import Path
 from facecli.errors import FaceError, UsageError, printable
 from facecli.photos.find import find_images
 from facecli.templates.embedder import Embedder
-from facecli.templates.records import (
-    FailedProbe,
-    Probe,
-    is_templates,
-    parse_record,
-    probes_of,
-    read_templates,
-)
+from facecli.templates.reading import FailedProbe, Probe, parse_record, probes_of, read_templates
+from facecli.templates.records import is_templates
 from facecli.templates.template import Embedded
 
 

@@ -11,9 +11,7 @@ import json
 import math
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,8 +22,6 @@ Record = dict[str, Any]
 Flatten = Callable[[Record], list[Record]]
 
 FORMATS = ("auto", "table", "jsonl", "csv", "tsv")
-PATIENCE_SECONDS = 1.0
-"""Work that is done by then shows no progress."""
 
 ERROR_WIDTH = 40
 """Characters that a table must have left for errors to be a column of it, which is the last."""
@@ -208,69 +204,6 @@ def error_text(record: Record) -> str | None:
     """Return the message of an error record in one line, None for another record."""
     error = record.get("error")
     return None if error is None else f"{error['code']}: {error['message']}"
-
-
-class Notes:
-    """What a command says beside its data: on stderr, nothing when quiet, progress only on a terminal."""
-
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
-
-    def say(self, text: str) -> None:
-        """Print one remark."""
-        if not self.quiet:
-            print(f"facecli: {one_line(text)}", file=sys.stderr, flush=True)
-
-    def warn(self, text: str) -> None:
-        """Print one warning, quiet or not."""
-        print(f"facecli: warning: {one_line(text)}", file=sys.stderr, flush=True)
-
-    @contextmanager
-    def progress(
-        self, what: str, *, size: bool = False, shown: bool = True
-    ) -> Iterator[Callable[[int, int | None], None]]:
-        """Yield a function to be told (done, total); shows a bar with rate and time left on a terminal.
-
-        `size` counts bytes. The bar comes after a second: what is done by then needs none.
-        """
-        if self.quiet or not shown or not sys.stderr.isatty():
-            yield lambda done, total: None
-            return
-        began = time.monotonic()
-        bar: Any = None
-
-        def tell(done: int, total: int | None) -> None:
-            nonlocal bar
-            if bar is None:
-                if time.monotonic() - began < PATIENCE_SECONDS:
-                    return
-                bar = _bar(size)
-                bar.start()
-                bar.add_task(what, total=None, rate="")
-            speed = done / (time.monotonic() - began)
-            bar.update(0, completed=done, total=total, rate=f"{speed:.1f}/s")
-
-        try:
-            yield tell
-        finally:
-            if bar is not None:
-                bar.stop()
-
-
-def _bar(size: bool) -> Any:
-    from rich import progress
-    from rich.console import Console
-
-    rate = progress.TextColumn("{task.fields[rate]}")
-    counts = [progress.DownloadColumn()] if size else [progress.MofNCompleteColumn(), rate]
-    return progress.Progress(
-        progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
-        *counts,
-        progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
 
 
 def _plain(value: object) -> object:

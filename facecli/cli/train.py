@@ -11,12 +11,13 @@ import typer
 
 from facecli import config
 from facecli.cli.exit_codes import INPUT_ERROR
-from facecli.cli.options import Aligned, Folders, Format, MinFace, Quiet, Seed, Weights
+from facecli.cli.options import Aligned, Format, MinFace, Quiet, Seed, Weights
+from facecli.cli.session import Folders
 from facecli.errors import NoFace, UsageError
 from facecli.training.config import TrainConfig as Defaults
 
 if TYPE_CHECKING:
-    from facecli.cli.output import Notes
+    from facecli.cli.notes import Notes
     from facecli.training.events import Began, Trained
 
 COLUMNS = [
@@ -169,7 +170,8 @@ def train(
     - `facecli train people/ -o run --resume`
     - `torchrun --nproc-per-node 2 -m facecli train people/ --device cuda`
     """
-    from facecli.cli.output import Notes, Output, choose_format
+    from facecli.cli.notes import Notes
+    from facecli.cli.output import Output, choose_format
     from facecli.training import distributed
     from facecli.training import plot as train_plot
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facecli.cli.options import Folders, read_pairs, read_scores
+from facecli.cli.session import Folders, read_pairs, read_scores
 from facecli.errors import UsageError
 
 if TYPE_CHECKING:
-    from facecli.cli.output import Notes
+    from facecli.cli.notes import Notes
     from facecli.templates.embedder import Embedder
     from facecli.trials.evidence import Evidence
     from facecli.trials.pairs import PairSet
@@ -69,7 +69,7 @@ class Sources:
         self, db: Path, targets: list[float], nonmated: int | None, seed: int, description: str | None
     ) -> Evidence:
         from facecli.trials import evidence
-        from facecli.trials.samples import samples_of_database
+        from facecli.trials.database import samples_of_database
 
         with self.notes.progress("enrolling") as tell:
             samples = samples_of_database(

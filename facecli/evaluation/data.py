@@ -15,20 +15,20 @@ from facecli.calibration.calibration import Calibration, data_digest, marks
 from facecli.errors import BadInput, UsageError, printable
 from facecli.evaluation.figures import Ints
 from facecli.hooks import Progress
-from facecli.stats.cross import ScoreTable
 from facecli.templates.embedder import Embedder
 from facecli.templates.records import is_templates
 from facecli.templates.template import Failure
+from facecli.trials.database import samples_of_database
 from facecli.trials.evidence import identical
 from facecli.trials.pairs import PairSet, images
 from facecli.trials.samples import (
     Samples,
     embed_pairs,
-    samples_of_database,
     samples_of_templates,
     subjects_where_known,
     wrong_input,
 )
+from facecli.trials.score_table import ScoreTable
 from facecli.trials.scored import Scored, cross_of, listed_scores, table_scores
 
 NO_TEMPLATE = "no_template"

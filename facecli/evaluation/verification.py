@@ -26,7 +26,7 @@ from facecli.evaluation.figures import (
 from facecli.hooks import Progress
 from facecli.stats.bootstrap import IdentityBootstrap, people_interval
 from facecli.stats.curve import ScoreCurve
-from facecli.stats.intervals import trials_needed
+from facecli.stats.intervals import student_t, trials_needed
 from facecli.stats.metrics import FoldRates, fold_accuracy
 from facecli.trials.scored import IN_MEMORY, ListedScores, Scored, Tails, curve_of, tails
 
@@ -303,20 +303,6 @@ def _of_folds(folds: FoldRates, pairs: int) -> Figure:
         return figure
     half = student_t(len(folds.rates) - 1) * folds.standard_error
     return replace(figure, interval=(max(0.0, folds.mean - half), min(1.0, folds.mean + half)))
-
-
-def student_t(freedom: int) -> float:
-    """Return the 97.5 % quantile of Student's t.
-
-    From the beta distribution: t^2 / (t^2 + n) is Beta(1/2, n/2).
-
-    >>> round(student_t(9), 4)
-    2.2622
-    """
-    from facecli.stats.intervals import beta_quantile
-
-    x = beta_quantile(0.95, 0.5, freedom / 2)
-    return float(np.sqrt(freedom * x / (1 - x)))
 
 
 def _tars(headlines: Sequence[Headline], resampling: Resampling | None) -> list[Figure]:

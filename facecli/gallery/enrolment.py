@@ -18,8 +18,9 @@ import PIL
 
 from facecli.errors import EmptyFile, FaceError
 from facecli.gallery.store.fingerprint import state
-from facecli.gallery.store.writer import Enrolled, Photo, Store
-from facecli.gallery.survey import Survey, failure, locate, look
+from facecli.gallery.store.names import Photo, failure, locate
+from facecli.gallery.store.writer import Enrolled, Store
+from facecli.gallery.survey import Survey, look
 from facecli.hooks import Progress
 from facecli.photos.find import digest, read
 from facecli.templates.template import Failure

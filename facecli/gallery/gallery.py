@@ -18,18 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError, printable
-from facecli.gallery.enrolment import Enroller, enrol, limits_of
-from facecli.gallery.layout import check_folder, check_photos
 from facecli.gallery.store import index
-from facecli.gallery.store.location import Places, places
+from facecli.gallery.store.location import places
+from facecli.gallery.store.names import absolute, printable_name
 from facecli.gallery.store.search import Best
 from facecli.gallery.store.view import Moment
-from facecli.gallery.store.writer import Enrolled, Store
-from facecli.gallery.survey import Survey, relative, survey
-from facecli.hooks import Notify, Progress
-from facecli.templates.template import Failure
-
-__all__ = ["Candidate", "Enrolled", "Enroller", "Failure", "Gallery", "Refresh", "Sample", "refresh"]
+from facecli.gallery.store.writer import Store
 
 
 class Sample(NamedTuple):
@@ -52,30 +46,6 @@ class Candidate:
     path: str
     """Of the sample, relative to the database, printable."""
     similarity: float
-
-
-@dataclass(frozen=True)
-class Refresh:
-    """What `refresh` found and did."""
-
-    n_samples: int
-    """Photos with a template."""
-    n_subjects: int
-    """Subjects with photos or templates."""
-    embedded: int
-    """Templates made now."""
-    reused: int
-    """Photos whose template was there already, under this or another name."""
-    removed: int
-    """Photos of last time that are gone or can no longer be read."""
-    several: int
-    """Photos with more than one face, of which one was taken."""
-    failures: tuple[Failure, ...]
-    """All photos without a template, of this time and remembered."""
-    without_template: tuple[str, ...]
-    """Subjects all of whose photos failed: they cannot be found."""
-    ignored: tuple[str, ...]
-    """Images that lie directly in the database's folder and so show nobody in particular."""
 
 
 class Gallery:
@@ -102,7 +72,7 @@ class Gallery:
         Raises `DatabaseError` when nothing is kept for this embedder or it is damaged, `NoSuchFile` when
         there is no `root` either.
         """
-        place = places(_absolute(root), embedder_id, cache_dir)
+        place = places(absolute(root), embedder_id, cache_dir)
         folder = place.current()
         if not index.exists(folder):
             if not place.root.exists():
@@ -148,14 +118,14 @@ class Gallery:
     def subjects(self) -> tuple[str, ...]:
         """The subjects with a template, in the order of their names."""
         with self._still():
-            return tuple(_name(subject) for subject in self._kept.subjects())
+            return tuple(printable_name(subject) for subject in self._kept.subjects())
 
     @property
     def samples(self) -> tuple[Sample, ...]:
         """All samples, in the order of subject, then path: read from the index each time."""
         with self._still():
             return tuple(
-                Sample(_name(subject), os.fsdecode(subject + b"/" + path), row)
+                Sample(printable_name(subject), os.fsdecode(subject + b"/" + path), row)
                 for subject, path, row in self._kept.samples()
             )
 
@@ -196,7 +166,7 @@ class Gallery:
             name = os.fsencode(subject)
             if self._kept.subject_id(name) is None:
                 # As it was printed.
-                same = (one for one in self._kept.subjects() if _name(one) == printable(subject))
+                same = (one for one in self._kept.subjects() if printable_name(one) == printable(subject))
                 name = next(same, name)
             number = self._kept.subject_id(name)
             found = self._kept.samples_of(number) if number is not None else []
@@ -260,7 +230,7 @@ class Gallery:
             rows = {row, *moment.as_similar(probe, number, similarity, own)}
             path = min(path for row in rows for path in self._kept.paths_of(subject, row))
             shown = printable(os.fsdecode(name + b"/" + path))
-            candidates.append(Candidate(rank, _name(name), shown, similarity))
+            candidates.append(Candidate(rank, printable_name(name), shown, similarity))
         return candidates
 
     def _check(self, probes: NDArray[np.float32], top: int) -> None:
@@ -275,97 +245,3 @@ class Gallery:
             )
         if not np.isfinite(probes).all():
             raise BadInput("a probe's template holds numbers that are not finite")
-
-
-def refresh(
-    root: Path | str,
-    enroller: Enroller,
-    *,
-    cache_dir: Path,
-    progress: Progress | None = None,
-    notify: Notify | None = None,
-) -> tuple[Gallery, Refresh]:
-    """Bring the database in `root` up to date with its photos; return it and what was done.
-
-    The images at any depth below `root/NAME` are the samples of NAME. Only content that was never seen is
-    handed to `enroller`; what it finishes is kept every few seconds, whatever happens later. One process
-    enrols at a time, and a second one waits after telling `notify`; if nothing has changed, nobody waits.
-
-    Raises `NoSuchFile` or `DatabaseError` for a `root` that is missing, not a folder, or without photos in
-    folders, and when templates can be kept nowhere.
-    """
-    top = _absolute(root)
-    check_folder(top)
-    place = places(top, enroller.id, cache_dir)
-    try:
-        return _refresh(top, place, enroller, progress, notify)
-    except index.Damaged as error:
-        if notify is not None:
-            notify(f"{error}; it is set aside and the photos are enrolled again")
-        index.set_aside(place.current(), notify)
-        return _refresh(top, place, enroller, progress, notify)
-
-
-def _refresh(
-    root: Path, place: Places, enroller: Enroller, progress: Progress | None, notify: Notify | None
-) -> tuple[Gallery, Refresh]:
-    limits = limits_of(enroller)
-    folder = place.current()
-    if index.exists(folder):
-        with Store.reading(folder, enroller.dim) as kept:
-            generation = kept.generation()
-            seen = survey(root, kept, limits)
-            check_photos(root, kept, seen)
-            if kept.complete() and not seen.changed and not seen.removed:
-                return _result(root, enroller, kept, seen)
-    else:
-        # As a store will be that is made now.
-        generation = 0
-        seen = survey(root, None, limits)
-        check_photos(root, None, seen)
-    folder = place.to_write(enroller.dim, notify)
-    with Store.writing(folder, enroller.dim, notify) as kept:
-        if kept.generation() != generation:
-            # Another process has enrolled while this one waited.
-            seen = survey(root, kept, limits)
-            check_photos(root, kept, seen)
-        embedded, failures = enrol(root, kept, enroller, seen, progress)
-        return _result(root, enroller, kept, seen, embedded, failures)
-
-
-def _result(
-    root: Path,
-    enroller: Enroller,
-    kept: Store,
-    seen: Survey,
-    embedded: int = 0,
-    unread: list[Failure] | None = None,
-) -> tuple[Gallery, Refresh]:
-    gallery = Gallery(root, enroller.id, kept.folder, enroller.dim)
-    n_samples = gallery.n_samples
-    failures = [
-        Failure(relative(subject, path), code, message) for subject, path, code, message in kept.failures()
-    ]
-    failures += seen.failures + (unread if unread is not None else [])
-    found = set(kept.subjects())
-    shown = {*seen.subjects, *found}
-    report = Refresh(
-        n_samples=n_samples,
-        n_subjects=len(shown),
-        embedded=embedded,
-        reused=n_samples - embedded,
-        removed=len(seen.removed),
-        several=gallery.n_several,
-        failures=tuple(sorted(failures)),
-        without_template=tuple(_name(subject) for subject in sorted(shown - found)),
-        ignored=tuple(seen.loose),
-    )
-    return gallery, report
-
-
-def _name(subject: bytes) -> str:
-    return printable(os.fsdecode(subject))
-
-
-def _absolute(root: Path | str) -> Path:
-    return Path(os.path.abspath(root))

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from facecli.errors import FaceError, UnreadableImage, printable
 from facecli.gallery.store.fingerprint import NO_PHOTOS, fingerprint, stat_text
-from facecli.gallery.store.writer import Photo, Store
+from facecli.gallery.store.names import Photo, failure, locate, relative
+from facecli.gallery.store.writer import Store
 from facecli.photos.find import Folder, folders, read
 from facecli.templates.template import Failure
 
@@ -105,21 +106,6 @@ def look(root: Path, subject: bytes, path: bytes) -> Photo:
         return Photo(subject, path, "", 0)
     stat = stat_text(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
     return Photo(subject, path, stat, status.st_size)
-
-
-def locate(root: Path, subject: bytes, path: bytes) -> str:
-    """Return the file of a sample."""
-    return os.path.join(root, os.fsdecode(subject), os.fsdecode(path))
-
-
-def failure(subject: bytes, path: bytes, record: dict[str, str]) -> Failure:
-    """Return the failure of a photo for the record of an error."""
-    return Failure(relative(subject, path), record["code"], record["message"])
-
-
-def relative(subject: bytes, path: bytes) -> str:
-    """Return the printable path of a sample below the database's folder."""
-    return printable(os.fsdecode(subject + b"/" + path))
 
 
 def _subject(path: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from facecli.errors import UsageError
 
 LEVEL = 0.95
@@ -134,3 +136,16 @@ def _continued_fraction(x: float, a: float, b: float) -> float:
         if abs(c * d - 1) < 1e-15:
             break
     return value
+
+
+def student_t(freedom: int) -> float:
+    """Return the 97.5 % quantile of Student's t.
+
+    From the beta distribution: t^2 / (t^2 + n) is Beta(1/2, n/2).
+
+    >>> round(student_t(9), 4)
+    2.2622
+    """
+
+    x = beta_quantile(0.95, 0.5, freedom / 2)
+    return float(np.sqrt(freedom * x / (1 - x)))

@@ -12,7 +12,8 @@ import numpy as np
 
 from facecli.errors import UsageError
 from facecli.files.npy import HEADER_BYTES, header
-from facecli.templates.records import ROW_COLUMNS, is_rows, row_cells, rows_path
+from facecli.templates.reading import is_rows
+from facecli.templates.records import ROW_COLUMNS, row_cells, rows_path
 
 
 class NpyOutput:

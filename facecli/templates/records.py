@@ -7,16 +7,12 @@ A record is one face, schema `facecli.embed/1`: `path`, `face` (index, largest f
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from facecli.arrays import Array
-from facecli.errors import BadInput, EmbedderMismatch, FaceError, NoSuchFile, printable
+from facecli.errors import FaceError, printable
 from facecli.templates.template import Embedded, FaceTemplate
 
 SCHEMA = "facecli.embed/1"
@@ -37,23 +33,6 @@ ROW_COLUMNS = [
     "embedder_id",
 ]
 """The table beside a .npy file of templates: one line a row of the array. Others may follow, such as `subject`."""
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A face to look for. `place` holds the record's keys about the face, as they go into results."""
-
-    path: str
-    embedding: Array
-    place: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class FailedProbe:
-    """A record of something that could not be embedded, passed on as it came."""
-
-    path: str
-    error: dict[str, str]
 
 
 def face_place(found: Embedded, chosen: FaceTemplate) -> dict[str, Any]:
@@ -92,72 +71,9 @@ def failed_record(path: str | Path, error: FaceError) -> dict[str, Any]:
     return {"schema": SCHEMA, "path": printable(path), "error": error.record()}
 
 
-def probes_of(found: Embedded) -> list[Probe]:
-    """Return the chosen faces of an image as probes."""
-    return [
-        Probe(printable(found.path), chosen.embedding, face_place(found, chosen)) for chosen in found.faces
-    ]
-
-
-def parse_record(line: str, *, source: str, number: int, embedder_id: str, dim: int) -> Probe | FailedProbe:
-    """Read one line of JSON; raises `BadInput` with the line's number, `EmbedderMismatch` for another's template."""
-    record = load_record(line, source=source, number=number, embedder_id=embedder_id, dim=dim)
-    path = record["path"]
-    if "error" in record:
-        return FailedProbe(path, record["error"])
-    place = {
-        "face": record.get("face"),
-        "n_faces": record.get("n_faces"),
-        "box": record.get("box"),
-        "face_probability": record.get("probability"),
-    }
-    return Probe(path, record["embedding"], place)
-
-
-def load_record(line: str, *, source: str, number: int, embedder_id: str, dim: int) -> dict[str, Any]:
-    """Return the record in one line of JSON, its `embedding` as float32 [D]; one of a failure has `path`, `error`.
-
-    Raises `BadInput` with the line's number, `EmbedderMismatch` for another's template.
-    """
-
-    def bad(what: str) -> BadInput:
-        return BadInput(f"line {number}: {what}", path=source, hint="feed it what 'facecli embed' writes")
-
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise bad(f"is not JSON ({error})") from error
-    if not isinstance(record, dict):
-        raise bad("is not a record")
-    path = str(record.get("path", f"{source}:{number}"))
-    failure = record.get("error")
-    if failure is not None:
-        if not (isinstance(failure, dict) and isinstance(failure.get("code"), str)):
-            raise bad("has an 'error' without a code")
-        return {"path": path, "error": {"code": failure["code"], "message": str(failure.get("message", ""))}}
-    if record.get("schema") != SCHEMA:
-        raise bad(f"has the schema {record.get('schema')!r}, this version reads '{SCHEMA}'")
-    check_embedder(str(record.get("embedder_id")), embedder_id, f"{source}, line {number}")
-    embedding: Any = record.get("embedding")
-    right = isinstance(embedding, list) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2
-        for value in embedding
-    )
-    if not right or not _is_template(np.array(embedding, np.float32), dim):
-        raise bad(f"has no 'embedding' of {dim} numbers and length 1")
-    return {**record, "path": path, "embedding": np.array(embedding, np.float32)}
-
-
 def rows_path(npy: Path) -> Path:
     """Return where the table of rows of a .npy file of templates lies."""
     return npy.with_suffix(".csv")
-
-
-def is_rows(path: Path) -> bool:
-    """Say whether a file is a table that `write_rows` wrote, by its first line."""
-    with open(path, "rb") as file:
-        columns = file.readline().rstrip(b"\r\n").split(b",")
-    return columns[: len(ROW_COLUMNS)] == ",".join(ROW_COLUMNS).encode().split(b",")
 
 
 def write_rows(file: IO[str], records: Iterable[dict[str, Any]]) -> None:
@@ -181,80 +97,3 @@ def is_templates(path: str | Path) -> bool:
 def is_npy(path: Path) -> bool:
     """Say whether a path names an array of templates, by its ending."""
     return path.suffix.lower() == ".npy"
-
-
-def read_templates(source: Path, *, embedder_id: str, dim: int) -> Iterator[Probe | FailedProbe]:
-    """Yield what `facecli embed` wrote to a file: `x.npy` with its table `x.csv`, or JSON Lines.
-
-    Raises `NoSuchFile`, `BadInput` and `EmbedderMismatch`, as `read_npy` and `parse_record` do.
-    """
-    if is_npy(source):
-        yield from read_npy(source, embedder_id=embedder_id, dim=dim)
-        return
-    if not source.is_file():
-        raise NoSuchFile("no such file of templates", path=source, hint="make it with 'facecli embed'")
-    with open(source, encoding="utf-8", errors="surrogateescape") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield parse_record(line, source=str(source), number=number, embedder_id=embedder_id, dim=dim)
-
-
-def read_npy(npy: Path, *, embedder_id: str, dim: int) -> Iterator[Probe]:
-    """Yield the templates of a .npy file that `embed -o` wrote, by the table beside it.
-
-    Raises `NoSuchFile` when either is missing, `BadInput` when they do not fit, `EmbedderMismatch`.
-    """
-    table = rows_path(npy)
-    templates = open_array(npy)
-    try:
-        with open(table, encoding="utf-8", newline="") as lines:
-            rows = list(csv.DictReader(lines))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"is not a table of templates ({error})", path=table) from error
-    if templates.ndim != 2 or len(rows) != len(templates):
-        shape = " x ".join(map(str, templates.shape))
-        raise BadInput(f"holds {shape} numbers, its table {table.name} has {len(rows)} rows", path=npy)
-    for number, (row, template) in enumerate(zip(rows, templates, strict=True)):
-        try:
-            check_embedder(row["embedder_id"], embedder_id, f"{table}, row {number}")
-            place = {
-                "face": int(row["face"]),
-                "n_faces": int(row["n_faces"]),
-                "box": [float(row[side]) for side in ("left", "top", "right", "bottom")],
-                "face_probability": float(row["probability"]),
-            }
-            path = row["path"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"row {number} cannot be read ({error})", path=table) from error
-        if not _is_template(template, dim):
-            raise BadInput(f"row {number} is not a template of {dim} numbers and length 1", path=npy)
-        yield Probe(path, np.asarray(template, np.float32), place)
-
-
-def open_array(npy: Path) -> Array:
-    """Map the array of a .npy file of templates, whatever its shape; raises as `read_npy` does."""
-    for file in (npy, rows_path(npy)):
-        if not file.is_file():
-            raise NoSuchFile(
-                "no such file", path=file, hint="'facecli embed -o x.npy' writes x.npy and x.csv"
-            )
-    try:
-        return np.load(npy, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise BadInput(f"is not an array of templates ({error})", path=npy) from error
-
-
-def _is_template(values: np.ndarray, dim: int) -> bool:
-    """Say whether these are `dim` numbers of length 1: of another length, a similarity would mean nothing."""
-    right = values.shape == (dim,) and values.dtype.kind == "f"
-    return right and abs(float(np.linalg.norm(values)) - 1) < 1e-3
-
-
-def check_embedder(theirs: str, ours: str, where: str) -> None:
-    """Raise `EmbedderMismatch` unless a template at `where` was made by the embedder `ours`."""
-    if theirs != ours:
-        raise EmbedderMismatch(
-            f"the template was made by '{theirs}', this is '{ours}'",
-            path=where,
-            hint="templates of different embedders cannot be compared: use the model and options they were made with",
-        )

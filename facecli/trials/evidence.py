@@ -13,7 +13,6 @@ from facecli.calibration.fit import describe
 from facecli.errors import BadInput, NoCalibration, printable
 from facecli.hooks import Progress
 from facecli.stats.comparisons import Comparisons
-from facecli.stats.cross import ScoreTable
 from facecli.stats.intervals import smallest_supported, trials_needed
 from facecli.templates.template import Failure
 from facecli.trials.pairs import PairSet, from_people, images
@@ -27,6 +26,7 @@ from facecli.trials.samples import (
     subjects_where_known,
     wrong_input,
 )
+from facecli.trials.score_table import ScoreTable
 
 SHOWN = 5
 """Remarks of one kind that are written out."""

@@ -18,13 +18,11 @@ from numpy.typing import NDArray
 from facecli.calibration.calibration import Provenance
 from facecli.calibration.fit import describe
 from facecli.errors import BadInput, FaceError, NoFace, SeveralFaces, printable
-from facecli.gallery.enrolment import Enroller
-from facecli.gallery.gallery import refresh
-from facecli.hooks import Notify, Progress
+from facecli.hooks import Progress
 from facecli.photos.find import digest, read
 from facecli.stats.comparisons import Comparisons
 from facecli.stats.cross import cross_comparisons
-from facecli.templates.records import FailedProbe, Probe, read_templates
+from facecli.templates.reading import FailedProbe, Probe, read_templates
 from facecli.templates.template import Embedded, Failure, Photo
 from facecli.trials.pairs import PairSet, images, subjects_of
 
@@ -122,34 +120,6 @@ def embed_pairs(embedder: PhotoEmbedder, pairs: PairSet, *, progress: Progress |
     names = images(pairs)
     return embed_samples(
         embedder, names, [subjects[name] for name in names], root=pairs.root, progress=progress
-    )
-
-
-def samples_of_database(
-    root: Path,
-    enroller: Enroller,
-    *,
-    cache_dir: Path,
-    progress: Progress | None = None,
-    notify: Notify | None = None,
-) -> Samples:
-    """Return every photo of every person of the database in `root`, which is brought up to date first.
-
-    Paths are relative to `root`, in the order of subject and path. Raises what `gallery.refresh` raises.
-    """
-    gallery, report = refresh(root, enroller, cache_dir=cache_dir, progress=progress, notify=notify)
-    found = [(sample.subject, sample.path, sample.row) for sample in gallery.samples]
-    found += [(failure.path.partition("/")[0], failure.path, -1) for failure in report.failures]
-    found.sort()
-    rows = np.array([row for _, _, row in found], dtype=np.int64)
-    templates = np.full((len(found), enroller.dim), np.nan, np.float32)
-    templates[rows >= 0] = gallery.templates[rows[rows >= 0]]
-    return Samples(
-        paths=tuple(path for _, path, _ in found),
-        subjects=tuple(subject for subject, _, _ in found),
-        digests=tuple(_digest_of(gallery.root / path) for _, path, _ in found),
-        templates=templates,
-        failures=tuple(sorted(report.failures, key=lambda f: (f.path.partition("/")[0], f.path))),
     )
 
 
@@ -270,13 +240,6 @@ def shared(one: Provenance, other: Provenance) -> tuple[int, int]:
 def wrong_input(errors: Sequence[BadInput], failures: Sequence[Failure]) -> bool:
     """Say whether something asked for was not there, rather than without a usable face."""
     return bool(errors) or any(f.code not in (NoFace.code, SeveralFaces.code) for f in failures)
-
-
-def _digest_of(path: Path) -> str:
-    try:
-        return digest(read(path))
-    except FaceError:
-        return ""
 
 
 def _face(probe: Probe | FailedProbe) -> int:

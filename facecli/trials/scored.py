@@ -19,11 +19,12 @@ from facecli.errors import BadInput
 from facecli.hooks import Progress
 from facecli.stats.bootstrap import IdentityBootstrap, NonmatedDesign
 from facecli.stats.comparisons import Comparisons
-from facecli.stats.cross import ScoreTable, cross_scores
+from facecli.stats.cross import cross_scores
 from facecli.stats.curve import ScoreCurve, ScoreHistogram
 from facecli.stats.metrics import matches
 from facecli.trials.pairs import PairSet
 from facecli.trials.samples import Samples, listed
+from facecli.trials.score_table import ScoreTable
 
 Positions = NDArray[np.int64]
 Ints = NDArray[np.integer]

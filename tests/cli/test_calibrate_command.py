@@ -18,7 +18,7 @@ from facecli.config import DEFAULT_FMR
 from facecli.files.atomic import write_atomic
 from facecli.models.built_in import BUILT_IN
 from facecli.models.registry import load_network
-from facecli.recognition.identify import false_alarms
+from facecli.recognition.false_alarms import false_alarms
 from facecli.templates.embedder import embedder_id
 
 TOY = "toy-0123456789ab"
@@ -461,7 +461,7 @@ def test_false_alarms_agree_with_a_loop(monkeypatch, tmp_path):
     templates /= np.linalg.norm(templates, axis=1, keepdims=True)
     subjects = [f"s{k // 3:02d}" for k in range(60)]
     # A few rows at a time, so that the blocks are tried too.
-    monkeypatch.setattr("facecli.recognition.identify.SEARCH_BYTES", 4 * 64 * 7)
+    monkeypatch.setattr("facecli.recognition.false_alarms.SEARCH_BYTES", 4 * 64 * 7)
     found = false_alarms(enrolled(tmp_path, templates, subjects), 0.95, 0.01)
     best = [
         max(float(templates[i] @ templates[j]) for j in range(60) if subjects[i] != subjects[j])

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from facecli import __version__
 from facecli.calibration import files
 from facecli.cli.app import app
-from facecli.gallery.gallery import refresh
+from facecli.gallery.refresh import refresh
 
 REPOSITORY = Path(__file__).parents[2]
 TRANSCRIPTS = Path(__file__).with_name("transcripts.txt")
@@ -310,8 +310,8 @@ def test_a_full_disk_is_an_error_and_no_bug(shell):
 
 
 IMPATIENT = (
-    "import sys, facecli.cli.output\n"
-    "facecli.cli.output.PATIENCE_SECONDS = 0\n"
+    "import sys, facecli.cli.notes\n"
+    "facecli.cli.notes.PATIENCE_SECONDS = 0\n"
     "from facecli.__main__ import main\n"
     "main()"
 )
@@ -775,10 +775,10 @@ def test_doctor_finds_this_machine_well(facecli, cache_dir):
 
 
 def test_doctor_notices_a_network_that_answers_otherwise(facecli, monkeypatch):
-    from facecli.templates import doctor
+    from facecli.cli import examine
 
-    answer = doctor.answer_chip
-    monkeypatch.setattr(doctor, "answer_chip", lambda size: np.ascontiguousarray(answer(size)[..., ::-1]))
+    answer = examine.answer_chip
+    monkeypatch.setattr(examine, "answer_chip", lambda size: np.ascontiguousarray(answer(size)[..., ::-1]))
     done = facecli("doctor -f csv")
     assert done.exit_code == 2
     (row,) = [row for row in rows(done.stdout) if row["check"] == "model dlib answer"]

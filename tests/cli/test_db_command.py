@@ -21,7 +21,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from facecli.cli.app import app
-from facecli.gallery.gallery import refresh
+from facecli.gallery.refresh import refresh
 from facecli.gallery.store.folder import store_folders
 from facecli.models import architectures, checkpoint
 from facecli.training.start import base_spec

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from facecli.cli import output
-from facecli.cli.output import FORMATS, Notes, Output, choose_format, error_text
+from facecli.cli.notes import Notes
+from facecli.cli.output import FORMATS, Output, choose_format, error_text
 from facecli.errors import NoFace, UsageError, one_line
 
 COLUMNS = ["path", "match", "similarity", "box", "error"]
@@ -210,8 +210,8 @@ def shown_on_a_terminal(monkeypatch, work, patience=0.0):
     with open(theirs, "w", encoding="utf-8", closefd=False) as stream:
         monkeypatch.setattr(sys, "stderr", stream)
         monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setattr("facecli.cli.output.PATIENCE_SECONDS", 0)
-        monkeypatch.setattr(output, "PATIENCE_SECONDS", patience)
+        monkeypatch.setattr("facecli.cli.notes.PATIENCE_SECONDS", 0)
+        monkeypatch.setattr("facecli.cli.notes.PATIENCE_SECONDS", patience)
         work()
         stream.flush()
     monkeypatch.undo()

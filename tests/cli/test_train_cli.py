@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from facecli.cli.exit_codes import Commands
-from facecli.cli.options import Folders
+from facecli.cli.session import Folders
 from facecli.cli.train import train
 from facecli.templates.embedder import Embedder
 from facecli.training.plot import plane

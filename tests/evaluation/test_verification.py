@@ -18,11 +18,12 @@ from facecli.evaluation.evaluation import run
 from facecli.evaluation.figures import VERIFICATION
 from facecli.evaluation.groups import ACROSS, by_pairs, by_people, read_groups, worst_ratio
 from facecli.evaluation.records import flat, records
-from facecli.evaluation.verification import evaluate, resampling_of, student_t
+from facecli.evaluation.verification import evaluate, resampling_of
 from facecli.evaluation.worst_cases import FALSE_MATCH, people_with_errors, worst_pairs
 from facecli.models.checkpoint import FORMAT, VERSION
 from facecli.stats.bootstrap import IdentityBootstrap
 from facecli.stats.comparisons import Comparisons
+from facecli.stats.intervals import student_t
 from facecli.trials import scored as scored_module
 from facecli.trials.pairs import PairSet
 from facecli.trials.samples import Samples, cross

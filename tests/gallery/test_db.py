@@ -18,7 +18,8 @@ from standin import DIM, StandIn, template
 from facecli.errors import BadInput, DatabaseError, NoSuchFile
 from facecli.files import npy
 from facecli.files.npy import HEADER_BYTES
-from facecli.gallery.gallery import Gallery, refresh
+from facecli.gallery.gallery import Gallery
+from facecli.gallery.refresh import refresh
 from facecli.gallery.store import derived, vacuum
 from facecli.gallery.store.fingerprint import stat_text
 from facecli.gallery.store.folder import store_folders

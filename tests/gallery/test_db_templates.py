@@ -15,7 +15,8 @@ from scipy.stats import spearmanr
 from standin import DIM, StandIn, template
 
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile
-from facecli.gallery.gallery import Gallery, refresh
+from facecli.gallery.gallery import Gallery
+from facecli.gallery.refresh import refresh
 from facecli.gallery.store.folder import store_folders
 from facecli.gallery.store.writer import Store
 from facecli.gallery.upkeep import take_in
@@ -28,7 +29,8 @@ from facecli.gallery.upkeep.repair import repair
 from facecli.gallery.upkeep.take_in import import_templates
 from facecli.templates.blocks import read_blocks
 from facecli.templates.npy_output import NpyOutput
-from facecli.templates.records import ROW_COLUMNS, SCHEMA, numbers, read_npy
+from facecli.templates.reading import read_npy
+from facecli.templates.records import ROW_COLUMNS, SCHEMA, numbers
 
 ID = f"standin-{DIM}"
 

@@ -28,11 +28,14 @@ from standin import DIM, StandIn, gallery_of, half_commit, template
 
 from facecli import errors
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError
-from facecli.gallery import enrolment, gallery, survey
-from facecli.gallery.gallery import Gallery, refresh
+from facecli.gallery import enrolment, survey
+from facecli.gallery.gallery import Gallery
+from facecli.gallery.refresh import refresh
 from facecli.gallery.store import int8_copy, search, vacuum
-from facecli.gallery.store.writer import Photo, Store
+from facecli.gallery.store.names import Photo
+from facecli.gallery.store.writer import Store
 from facecli.photos import find
+from facecli.templates.template import Failure
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -96,7 +99,7 @@ def test_folders_are_subjects_and_loose_images_are_nobody(people, cache):
     assert (report.n_samples, report.n_subjects, report.embedded, report.reused) == (3, 3, 3, 0)
     assert report.ignored == ("loose.jpg",)
     assert report.without_template == ("Cyd",)
-    assert report.failures == (gallery.Failure("Cyd/1.jpg", "no_face", "no face was found"),)
+    assert report.failures == (Failure("Cyd/1.jpg", "no_face", "no face was found"),)
 
 
 def test_a_refresh_without_changes_asks_for_nothing_and_writes_nothing(people, cache, settled):
@@ -689,7 +692,8 @@ import json, sys
 sys.path[:0] = sys.argv[3].split(":")
 from pathlib import Path
 from standin import StandIn
-from facecli.gallery.gallery import Gallery, refresh
+from facecli.gallery.gallery import Gallery
+from facecli.gallery.refresh import refresh
 from facecli.gallery.store.writer import Photo, Store
 root, cache, answer = Path(sys.argv[1]), Path(sys.argv[2]), []
 for _ in range(2):
@@ -750,7 +754,8 @@ import json, subprocess, sys
 sys.path[:0] = sys.argv[3].split(":")
 from pathlib import Path
 from facecli.errors import DatabaseError
-from facecli.gallery.gallery import Gallery, refresh
+from facecli.gallery.gallery import Gallery
+from facecli.gallery.refresh import refresh
 from facecli.gallery.store.writer import Photo, Store
 from standin import DIM, StandIn
 root, cache, answer = Path(sys.argv[1]), Path(sys.argv[2]), []

@@ -23,8 +23,9 @@ from facecli.gallery.store.fingerprint import NO_PHOTOS, fingerprint, stat_text,
 from facecli.gallery.store.index import INDEX, Damaged, locked
 from facecli.gallery.store.int8_copy import COMPACT
 from facecli.gallery.store.location import places
+from facecli.gallery.store.names import Photo
 from facecli.gallery.store.vacuum import compact as compact_store
-from facecli.gallery.store.writer import MATRIX, Enrolled, Photo, Store
+from facecli.gallery.store.writer import MATRIX, Enrolled, Store
 
 
 def enrolled(data, dim=DIM):

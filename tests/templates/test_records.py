@@ -12,18 +12,8 @@ import pytest
 from facecli.errors import BadInput, EmbedderMismatch, NoFace, NoSuchFile, UsageError
 from facecli.faces.face import Face
 from facecli.templates.npy_output import NpyOutput
-from facecli.templates.records import (
-    ROW_COLUMNS,
-    SCHEMA,
-    FailedProbe,
-    Probe,
-    embed_record,
-    failed_record,
-    parse_record,
-    probes_of,
-    read_npy,
-    rows_path,
-)
+from facecli.templates.reading import FailedProbe, Probe, parse_record, probes_of, read_npy
+from facecli.templates.records import ROW_COLUMNS, SCHEMA, embed_record, failed_record, rows_path
 from facecli.templates.template import Embedded, FaceTemplate
 
 DIM, ID = 6, "net-1"

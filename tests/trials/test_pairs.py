@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from facecli.errors import BadInput, NoSuchFile
 from facecli.stats import cross
 from facecli.trials import pairs
+from facecli.trials.score_table import parse_scores
 
 HERE = Path("root")
 LFW_VIEW1 = Path(__file__).parents[3] / "shared" / "data" / "lfw_view1"
@@ -192,22 +193,20 @@ def test_pairs_of_people():
 
 
 def test_scores_from_any_tool():
-    table = cross.parse_scores(
-        b"mated,similarity\n1,0.5\n0,-inf\nx,0.1\n1,nan\n0,abc\n0,1e-3\n", source="s.csv"
-    )
+    table = parse_scores(b"mated,similarity\n1,0.5\n0,-inf\nx,0.1\n1,nan\n0,abc\n0,1e-3\n", source="s.csv")
     assert table.comparisons.similarity.tolist() == [0.5, -np.inf, 1e-3]
     assert table.comparisons.mated.tolist() == [True, False, False]
     assert table.comparisons.people == 0
     assert table.lines == (2, 3, 7)
     assert [e.what.split(":")[0] for e in table.errors] == ["line 4", "line 5", "line 6"]
-    named = cross.parse_scores(
+    named = parse_scores(
         b"similarity,left_subject,right_subject\n0.5,a,a\n0.1,a,b\n", source="s.csv"
     ).comparisons
     assert named.mated.tolist() == [True, False]
     assert named.people == 2
     for useless in (b"similarity\n0.1\n", b"mated\n1\n", b"similarity,mated\nx,y\n"):
         with pytest.raises(BadInput):
-            cross.parse_scores(useless, source="s.csv")
+            parse_scores(useless, source="s.csv")
 
 
 @given(

@@ -13,6 +13,7 @@ from facecli.faces.face import Face
 from facecli.photos.find import digest
 from facecli.templates.records import embed_record, failed_record, write_rows
 from facecli.templates.template import Embedded, FaceTemplate
+from facecli.trials.database import samples_of_database
 from facecli.trials.pairs import PairSet, parse_csv
 from facecli.trials.samples import (
     Samples,
@@ -20,7 +21,6 @@ from facecli.trials.samples import (
     embed_pairs,
     listed,
     provenance,
-    samples_of_database,
     samples_of_templates,
     shared,
     subjects_where_known,

@@ -31,7 +31,6 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,25 +40,13 @@ from facecli.files.npy import append_rows, is_matrix, write_empty
 from facecli.gallery.store import contents, derived
 from facecli.gallery.store.index import INDEX, create, exists, explained, fresh, locked, opened, put_in_place
 from facecli.gallery.store.int8_copy import COMPACT, extend, forget_from, worth_it
+from facecli.gallery.store.names import Photo
 from facecli.gallery.store.reader import MATRIX, Reader
 from facecli.hooks import Notify
 from facecli.templates.template import Enrolled
 
 WRITER_CACHE_KB = 64 << 10
 """Memory for pages of the index that an enrolment comes back to."""
-
-
-class Photo(NamedTuple):
-    """A file of a subject. `path` is below the subject's folder, with `/`, in the bytes of the file system.
-
-    `stat` is text that changes when the file may have; empty where that could not be trusted, None where
-    there is no file.
-    """
-
-    subject: bytes
-    path: bytes
-    stat: str | None
-    size: int
 
 
 class Store(Reader):

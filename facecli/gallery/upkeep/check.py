@@ -23,8 +23,8 @@ from facecli.gallery.store.fingerprint import stat_text
 from facecli.gallery.store.folder import StoreFolder, dim_of
 from facecli.gallery.store.index import Damaged, explained
 from facecli.gallery.store.int8_copy import COMPACT
+from facecli.gallery.store.names import relative
 from facecli.gallery.store.writer import Store
-from facecli.gallery.survey import relative
 from facecli.hooks import Progress
 from facecli.photos.find import read
 from facecli.templates.template import Enrolled

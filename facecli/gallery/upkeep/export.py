@@ -15,8 +15,8 @@ from facecli.gallery.store import index
 from facecli.gallery.store.folder import advised
 from facecli.gallery.store.index import explained
 from facecli.gallery.store.location import places
+from facecli.gallery.store.names import relative
 from facecli.gallery.store.writer import Store
-from facecli.gallery.survey import relative
 from facecli.templates.records import SCHEMA
 
 

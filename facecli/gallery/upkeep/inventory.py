@@ -12,8 +12,8 @@ from facecli.errors import printable
 from facecli.gallery.store import row_owners
 from facecli.gallery.store.folder import StoreFolder, dim_of, left_over, sizes
 from facecli.gallery.store.index import explained
+from facecli.gallery.store.names import relative
 from facecli.gallery.store.writer import Store
-from facecli.gallery.survey import relative
 from facecli.templates.template import Failure
 
 EXAMPLES = 3

@@ -10,11 +10,11 @@ from typing import Any
 
 from facecli.errors import DatabaseError, NoSuchFile, printable
 from facecli.gallery.enrolment import Enroller
-from facecli.gallery.gallery import Refresh
+from facecli.gallery.refresh import Refresh
 from facecli.gallery.store.folder import StoreFolder, advised, store_folders
 from facecli.gallery.store.index import exists, explained, opened
 from facecli.gallery.store.location import places
-from facecli.gallery.survey import relative
+from facecli.gallery.store.names import relative
 from facecli.gallery.upkeep.agreement import Agreement
 from facecli.gallery.upkeep.check import check
 from facecli.gallery.upkeep.freshness import look as look_at_photos

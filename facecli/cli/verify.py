@@ -1,10 +1,9 @@
-"""The commands `verify` and `find`: each parses, makes one library call, emits, and ends with an exit code."""
+"""The command `verify`: two photos, a list of pairs, or a photo and an enrolled person."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +17,6 @@ from facecli.cli.options import (
     FaceIndex,
     Faces,
     Fmr,
-    Folders,
     Format,
     MinFace,
     Model,
@@ -29,16 +27,14 @@ from facecli.cli.options import (
     Root,
     Threshold,
     Weights,
-    open_embedder,
-    open_gallery,
-    open_rule,
-    read_pairs,
 )
+from facecli.cli.session import Folders, open_embedder, open_gallery, open_rule, read_pairs
 from facecli.errors import UsageError
 
 if TYPE_CHECKING:
     from facecli.calibration.decision import Rule
-    from facecli.cli.output import Notes, Output
+    from facecli.cli.notes import Notes
+    from facecli.cli.output import Output
     from facecli.templates.embedder import Embedder
     from facecli.trials.pairs import PairSet
 
@@ -85,7 +81,8 @@ def verify(
     - `facecli verify photo.jpg --db people --subject Ada`
     - `facecli verify --pairs pairs.csv --format csv > scores.csv`
     """
-    from facecli.cli.output import Notes, Output
+    from facecli.cli.notes import Notes
+    from facecli.cli.output import Output
 
     chosen = list(photos) if photos is not None else []
     notes = Notes(quiet)
@@ -117,112 +114,6 @@ def verify(
     if sink.form == "table":
         notes.say(rule.describe())
     raise typer.Exit(code)
-
-
-def find(
-    context: typer.Context,
-    probes: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PROBE",
-            help="Photos, folders, templates (.npy, .jsonl), or '-': paths or JSON Lines of embed on stdin.",
-        ),
-    ],
-    db: Annotated[Path, typer.Option("--db", help="A folder with a folder of photos for each person.")],
-    top: Annotated[
-        int, typer.Option("--top", "-k", min=1, help="How many people to list for each face.")
-    ] = config.DEFAULT_TOP,
-    no_refresh: NoRefresh = False,
-    draw: Annotated[
-        Path | None,
-        typer.Option("--draw", help="Write the probe with boxes and names to this picture."),
-    ] = None,
-    fmr: Fmr = None,
-    fpir: Annotated[
-        float | None,
-        typer.Option(
-            "--fpir",
-            help="Choose the threshold for this probability that a stranger matches anybody enrolled,"
-            " and check it on the database.",
-        ),
-    ] = None,
-    threshold: Threshold = None,
-    calibration: CalibrationFile = None,
-    prior: Prior = config.DEFAULT_PRIOR,
-    model: Model = config.DEFAULT_MODEL,
-    weights: Weights = None,
-    device: Device = "cpu",
-    faces: Faces = "all",
-    face: FaceIndex = None,
-    min_face: MinFace = config.Detection.min_face_px,
-    aligned: Aligned = False,
-    form: Format = "auto",
-    output: OutFile = None,
-    quiet: Quiet = False,
-) -> None:
-    """Who is this? Rank the people of a database for every face in the probes.
-
-    New and changed photos of the database are enrolled first, by their largest face. A face is *unknown* when
-    nobody reaches the threshold. Exits with 0 if anybody was found, 1 if nobody, 2 on any error.
-
-    Examples:
-
-    - `facecli find probe.jpg --db people`
-    - `facecli find party/ --db people --top 1 --format csv`
-    - `facecli find group.jpg --db people --draw named.jpg`
-    - `facecli find visitors/ --db people --fpir 0.01`
-    - `find . -name '*.jpg' | facecli embed - | facecli find - --db people`
-    """
-    from facecli.cli.output import Notes, Output
-
-    folders: Folders = context.obj
-    notes = Notes(quiet)
-    if fpir is not None and (fmr is not None or threshold is not None):
-        raise UsageError("--fpir, --fmr and --threshold each set the threshold", hint="give one of them")
-    if fpir is not None and not 0 < fpir < 1:
-        raise UsageError(f"an FPIR of {fpir:g} is not between 0 and 1")
-    photo = None
-    if draw is not None:
-        from facecli.cli.inputs import one_photo
-
-        photo = one_photo(probes)
-    if photo is not None and draw is not None and os.path.realpath(photo) == os.path.realpath(draw):
-        raise UsageError("the picture would overwrite the probe", path=draw, hint="give it another name")
-    embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
-    # Imported while the networks load.
-    from facecli.cli.inputs import probes_from
-    from facecli.recognition import identify as library
-
-    # For one sample FPIR is FMR: what is not even supported then is refused before anybody is enrolled.
-    rule = open_rule(folders, embedder, threshold, fmr if fpir is None else fpir, calibration, prior)
-    gallery = open_gallery(db, embedder.choosing("largest"), folders, notes, no_refresh)
-    alarms = None
-    if fpir is not None:
-        rule, alarms = library.rule_for_gallery(rule, fpir, gallery)
-        notes.say(alarms.describe())
-        if alarms.above_target:
-            notes.warn(alarms.suspect())
-    found = False
-    failed = False
-    drawn: list[dict[str, Any]] = []
-    with Output(library.COLUMNS, form=form, path=output, flatten=library.flatten) as sink:
-        source = probes_from(probes, embedder)
-        for record in library.identify(gallery, rule, source, top=top, alarms=alarms):
-            sink.emit(record)
-            if "error" in record:
-                failed = True
-                if sink.form != "table" or output is not None:
-                    notes.warn(f"{record['probe']}: {record['error']['message']}")
-                continue
-            found |= record["match"]
-            drawn.append(record)
-    if draw is not None and photo is not None and drawn:
-        from facecli.recognition.draw import draw_faces
-
-        draw_faces(photo, drawn, draw)
-    if sink.form == "table":
-        notes.say(rule.describe())
-    raise typer.Exit(INPUT_ERROR if failed else 0 if found else NON_MATCH)
 
 
 def _compare_pairs(embedder: Embedder, rule: Rule, pairs: PairSet, sink: Output, notes: Notes) -> int:

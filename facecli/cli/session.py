@@ -1,0 +1,148 @@
+"""What the shared options are turned into: an embedder, a rule, a database, pairs, scores."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from facecli import config
+
+if TYPE_CHECKING:
+    from facecli.calibration.decision import Rule
+    from facecli.cli.notes import Notes
+    from facecli.gallery.gallery import Gallery
+    from facecli.gallery.refresh import Refresh
+    from facecli.templates.embedder import Embedder
+    from facecli.trials.pairs import PairSet
+    from facecli.trials.score_table import ScoreTable
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where things are kept: `cache` can be deleted at any time, `user` cannot."""
+
+    cache: Path
+    user: Path
+
+
+def open_embedder(
+    folders: Folders,
+    notes: Notes,
+    model: str,
+    weights: Path | None,
+    device: str,
+    faces: str,
+    face: int | None,
+    min_face: int,
+    aligned: bool,
+) -> Embedder:
+    """Return the embedder that the options ask for, with a bar while weights are fetched."""
+    from facecli.templates.embedder import Embedder
+
+    with notes.progress("fetching weights", size=True) as tell:
+        embedder = Embedder(
+            model,
+            cache_dir=folders.cache,
+            weights=weights,
+            device=device,
+            faces=faces,
+            face=face,
+            aligned=aligned,
+            min_face_px=min_face,
+            notify=notes.say,
+            progress=tell,
+        )
+    if embedder.spec.warning:
+        notes.warn(embedder.spec.warning)
+    return embedder
+
+
+def open_for_reading(
+    folders: Folders, notes: Notes, model: str, weights: Path | None, device: str, aligned: bool
+) -> Embedder:
+    """Return the embedder whose kept templates are meant; no image is shown to it."""
+    smallest = config.Detection.min_face_px
+    return open_embedder(folders, notes, model, weights, device, "largest", None, smallest, aligned)
+
+
+def open_rule(
+    folders: Folders,
+    embedder: Embedder,
+    threshold: float | None,
+    fmr: float | None,
+    calibration: Path | None,
+    prior: float,
+) -> Rule:
+    """Return the rule that the options ask for."""
+    from facecli.calibration.decision import make_rule
+
+    trained = embedder.spec.family == "checkpoint"
+    return make_rule(
+        embedder.id,
+        user_dir=folders.user,
+        threshold=threshold,
+        fmr=fmr,
+        calibration=calibration,
+        beside=Path(embedder.spec.weights).with_name("calibration.json") if trained else None,
+        prior=prior,
+    )
+
+
+def read_pairs(pairs: str, root: Path | None) -> PairSet:
+    """Return the pairs of the file `pairs`, or of stdin for '-', whose paths are then relative to here."""
+    from facecli.trials import pairs as library
+
+    if pairs != "-":
+        return library.read_pairs(pairs, root=root)
+    here = root if root is not None else Path()
+    return library.parse_pairs(sys.stdin.buffer.read(), source="stdin", root=here)
+
+
+def read_scores(scores: str) -> ScoreTable:
+    """Return the scores of the file `scores`, or of stdin for '-'."""
+    from facecli.trials import score_table as library
+
+    if scores != "-":
+        return library.read_scores(scores)
+    return library.parse_scores(sys.stdin.buffer.read(), source="stdin")
+
+
+def open_gallery(db: Path, embedder: Embedder, folders: Folders, notes: Notes, no_refresh: bool) -> Gallery:
+    """Return the database, brought up to date unless told not to; what failed there is a remark, not an error.
+
+    Raises `DatabaseError` where nobody is enrolled: nobody can be found there, which is no answer.
+    """
+    from facecli.errors import DatabaseError
+    from facecli.gallery.gallery import Gallery
+
+    if no_refresh:
+        gallery = Gallery.open(db, embedder.id, embedder.dim, cache_dir=folders.cache)
+        if not gallery.complete:
+            notes.warn(f"{db}: an enrolment is going on or was cut off, photos may be missing")
+        if not gallery.n_samples:
+            raise DatabaseError("nobody is enrolled yet", path=db, hint="leave --no-refresh out")
+        return gallery
+    gallery, report = refreshed(db, embedder, folders, notes)
+    if report.embedded or report.removed:
+        notes.say(
+            f"{db}: {report.embedded} photos enrolled, {report.removed} gone, {report.n_samples} in all"
+        )
+    if report.failures:
+        first = report.failures[0]
+        notes.warn(
+            f"{db}: {len(report.failures)} photos cannot be used, first {first.path}: {first.message}"
+            f" (all: facecli embed --db {db})"
+        )
+    if not gallery.n_samples:
+        raise DatabaseError("nobody is enrolled: no photo has a usable face", path=db)
+    return gallery
+
+
+def refreshed(db: Path, embedder: Embedder, folders: Folders, notes: Notes) -> tuple[Gallery, Refresh]:
+    """Bring the database up to date with a bar; return it and what was done."""
+    from facecli.gallery.refresh import refresh
+
+    with notes.progress("enrolling") as tell:
+        return refresh(db, embedder, cache_dir=folders.cache, progress=tell, notify=notes.say)

@@ -1,0 +1,146 @@
+"""How often a stranger would be taken for somebody in this database, counted on the database itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facecli.calibration.decision import Rule, rule_for_fpir
+from facecli.errors import BadInput
+from facecli.gallery.gallery import Gallery
+from facecli.stats.bootstrap import IdentityBootstrap, MatedDesign, rate_interval
+from facecli.stats.intervals import Interval
+
+SEARCH_BYTES = 128 << 20
+"""Memory for the similarities that are held at once."""
+
+
+CHECKED = 5000
+"""Samples that `false_alarms` searches at most: enough for an FPIR of 1e-3."""
+
+
+@dataclass(frozen=True)
+class FalseAlarms:
+    """How often a stranger matches anybody enrolled: the FPIR wanted, and the one found in the gallery itself.
+
+    `errors` of `probes` samples match a sample of another subject; the rate is their share, its 95 % interval
+    resamples subjects and is nowhere inside the exact binomial one.
+    """
+
+    target: float
+    threshold: float
+    errors: int
+    probes: int
+    interval: Interval
+    subjects: int
+    samples: int
+    closest: tuple[str, str, float]
+    """The two most similar samples of different subjects, and their similarity."""
+
+    @property
+    def fpir(self) -> float:
+        """Share of the probes that matched another subject."""
+        return self.errors / self.probes
+
+    @property
+    def above_target(self) -> bool:
+        """Whether the gallery contradicts the target: the whole interval lies above it."""
+        return self.interval[0] > self.target
+
+    def record(self) -> dict[str, Any]:
+        """Return what records of `find` carry."""
+        return {
+            "target": self.target,
+            "measured": round(self.fpir, 6),
+            "interval": [round(bound, 6) for bound in self.interval],
+            "false_alarms": self.errors,
+            "probes": self.probes,
+        }
+
+    def describe(self) -> str:
+        """Return the check in one sentence."""
+        low, high = self.interval
+        return (
+            f"threshold {self.threshold:g} for an FPIR of {self.target:g} over {self.subjects:,} people"
+            f" ({self.samples:,} samples); checked by leaving each person out: {self.errors:,} of {self.probes:,}"
+            f" samples match somebody else, {100 * self.fpir:.3g} % ({100 * low:.3g} to {100 * high:.3g} %)"
+        )
+
+    def suspect(self) -> str:
+        """Return what to look at where the gallery contradicts the target."""
+        one, other, similarity = self.closest
+        return (
+            f"more false alarms than asked for: is somebody enrolled under two names?"
+            f" The closest are {one} and {other} ({similarity:.4f})"
+        )
+
+
+def rule_for_gallery(rule: Rule, fpir: float, gallery: Gallery, *, seed: int = 0) -> tuple[Rule, FalseAlarms]:
+    """Return the rule whose threshold gives `fpir` over the gallery, and how it fares there.
+
+    See `rule.rule_for_fpir` for the threshold and `false_alarms` for the check.
+    """
+    strict = rule_for_fpir(rule, fpir, gallery.n_samples)
+    return strict, false_alarms(gallery, strict.threshold, fpir, seed=seed)
+
+
+def false_alarms(gallery: Gallery, threshold: float, target: float, *, seed: int = 0) -> FalseAlarms:
+    """Search each sample among all other subjects, so that it is a stranger's; see `FalseAlarms`.
+
+    Of a large gallery `CHECKED` samples are drawn at random. Raises `BadInput` with fewer than two subjects.
+    """
+    if gallery.n_subjects < 2:
+        raise BadInput(
+            "leaving each person out needs two people or more", path=gallery.root, hint="use --fmr instead"
+        )
+    rows, person = gallery.owned_rows()
+    probes = np.arange(len(rows))
+    if len(probes) > CHECKED:
+        probes = np.sort(np.random.default_rng(seed).choice(probes, CHECKED, replace=False))
+    best, nearest = _nearest_strangers(gallery.templates, rows, person, probes)
+    # Six decimals, as `Rule.judge` counts them.
+    wrong = np.round(best, 6) >= threshold
+    errors = int(np.count_nonzero(wrong))
+    # Only who was searched can be resampled: of a hundred thousand people the draws alone would fill a gigabyte.
+    searched, who = np.unique(person[probes], return_inverse=True)
+    design = MatedDesign(IdentityBootstrap(searched.size, seed=seed), who)
+    top = int(np.argmax(best))
+    pair = [gallery.path_of(int(rows[at]), int(person[at])) for at in (probes[top], nearest[top])]
+    return FalseAlarms(
+        target=target,
+        threshold=threshold,
+        errors=errors,
+        probes=len(probes),
+        interval=rate_interval(design.replicates(who[wrong]), errors, len(probes)),
+        subjects=gallery.n_subjects,
+        samples=gallery.n_samples,
+        closest=(pair[0], pair[1], float(best[top])),
+    )
+
+
+def _nearest_strangers(
+    templates: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    person: NDArray[np.int32],
+    probes: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return how similar each of `probes` is to the most similar row of another person, and which one that is.
+
+    Probes and results are positions in `rows` and `person`. The templates are read block by block.
+    """
+    best = np.full(len(probes), -np.inf)
+    nearest = np.zeros(len(probes), dtype=np.int64)
+    wanted = np.ascontiguousarray(templates[rows[probes]])
+    step = max(1, SEARCH_BYTES // (4 * (len(probes) + templates.shape[1])))
+    for start in range(0, len(rows), step):
+        here = slice(start, start + step)
+        scores = wanted @ templates[rows[here]].T
+        scores[person[probes][:, None] == person[here]] = -np.inf
+        at = scores.argmax(axis=1)
+        highest = scores[np.arange(len(probes)), at]
+        higher = highest > best
+        best[higher], nearest[higher] = highest[higher], start + at[higher]
+    return best, nearest
