@@ -128,6 +128,7 @@ def test_readme_has_examples_of_every_command() -> None:
     assert [name for name in names if f"facecli {name}" not in commands] == []
 
 
+@pytest.mark.slow
 def test_readme_examples_print_what_they_show(place: tuple[Path, dict[str, str]]) -> None:
     folder, environment = place
     sys.setrecursionlimit(10_000)
