@@ -1,7 +1,8 @@
 """A database of people: a folder for each, with the templates of its photos kept beside it.
 
 `refresh` brings the templates up to date with the photos; `Gallery.open` takes what is kept, without looking
-at the photos. Either way a `Gallery` is one moment of the database, whatever others do to it meanwhile.
+at the photos. Either way a `Gallery` is one moment of the database, whatever others do to it meanwhile, and several
+threads may share it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import RLock
 from typing import NamedTuple
 
 import numpy as np
@@ -53,12 +55,17 @@ class Gallery:
 
     Names and paths are looked up when they are asked for. If others have changed the database by then, the
     gallery takes over the later moment, with all that is in it. Only a compaction gives rows other numbers.
+
+    Threads may share it. Each call is answered from one whole moment of the database, and moments only go forward;
+    a call that looks up names, as `search` does, knows of all that was committed before it began.
     """
 
     def __init__(self, root: Path, embedder_id: str, folder: Path, dim: int) -> None:
         self.root = root
         self.embedder_id = embedder_id
         self._dim = dim
+        # The index is asked by one thread at a time, since all share one transaction. Templates are scanned outside.
+        self._lock = RLock()
         with ExitStack() as stack:
             self._kept = stack.enter_context(Store.reading(folder, dim))
             self._moment = Moment.of(self._kept)
@@ -151,6 +158,7 @@ class Gallery:
             if exclude_rows is not None:
                 moment.check_numbering(self._numbering, self.root)
             if moment is not before:
+                # Now that it stands still: outside, commits that come faster than searches end could go on for ever.
                 found = moment.search(probes, top, exclude)
             return [
                 self._candidates(moment, probe, best, int(own))
@@ -185,18 +193,20 @@ class Gallery:
 
     def templates_of(self, subject: str) -> NDArray[np.float32]:
         """Return the templates of `subject`, float32 [n, D], in the order of the paths; see `samples_of`."""
-        rows = [sample.row for sample in self.samples_of(subject)]
-        return np.array(self.templates[rows])
+        with self._still():
+            rows = [sample.row for sample in self.samples_of(subject)]
+            return np.array(self.templates[rows])
 
     def owned_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Return the rows that show somebody, and the ids of whom they show: [n] each.
 
         A row that samples of several subjects show comes once for each of them.
         """
-        rows = np.flatnonzero(self._moment.owners >= 0)
-        several, subjects = self._moment.shared
-        numbers = np.append(self._moment.owners[rows], subjects)
-        return np.append(rows, several), self._moment.ids[numbers]
+        moment = self._moment
+        rows = np.flatnonzero(moment.owners >= 0)
+        several, subjects = moment.shared
+        numbers = np.append(moment.owners[rows], subjects)
+        return np.append(rows, several), moment.ids[numbers]
 
     def path_of(self, row: int, subject_id: int) -> str:
         """Return the path, printable, of the first sample of a subject that shows `row`; see `owned_rows`."""
@@ -208,9 +218,12 @@ class Gallery:
 
     @contextmanager
     def _still(self) -> Iterator[Moment]:
-        """Hold the index still, at this gallery's moment or at a later one that it takes over."""
+        """Hold the index still, at this gallery's moment or at a later one that it takes over.
+
+        Other threads wait, but for those that scan; within, the same thread may call this again.
+        """
         try:
-            with self._kept.still():
+            with self._lock, self._kept.still():
                 if self._kept.generation() != self._moment.now.generation:
                     self._moment = Moment.of(self._kept)
                 yield self._moment
