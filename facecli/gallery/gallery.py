@@ -11,7 +11,6 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import NamedTuple
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError, printable
+from facecli.gallery.searchable import Candidate, Owned
 from facecli.gallery.store import index
 from facecli.gallery.store.location import places
 from facecli.gallery.store.names import absolute, printable_name
@@ -37,17 +37,6 @@ class Sample(NamedTuple):
     subject: str
     path: str
     row: int
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A subject that a probe was compared with, by its most similar sample. `rank` counts from 1."""
-
-    rank: int
-    subject: str
-    path: str
-    """Of the sample, relative to the database, printable."""
-    similarity: float
 
 
 class Gallery:
@@ -197,19 +186,16 @@ class Gallery:
             rows = [sample.row for sample in self.samples_of(subject)]
             return np.array(self.templates[rows])
 
-    def owned_rows(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """Return the rows that show somebody, and the ids of whom they show: [n] each.
-
-        A row that samples of several subjects show comes once for each of them.
-        """
+    def owned(self) -> Owned:
+        """Return all templates and whom they show; `subject_ids` are those of the index."""
         moment = self._moment
         rows = np.flatnonzero(moment.owners >= 0)
         several, subjects = moment.shared
         numbers = np.append(moment.owners[rows], subjects)
-        return np.append(rows, several), moment.ids[numbers]
+        return Owned(moment.now.templates, np.append(rows, several), moment.ids[numbers])
 
     def path_of(self, row: int, subject_id: int) -> str:
-        """Return the path, printable, of the first sample of a subject that shows `row`; see `owned_rows`."""
+        """Return the path, printable, of the first sample of a subject that shows `row`; see `owned`."""
         with self._still() as moment:
             paths = self._kept.paths_of(subject_id, row)
             if not paths or moment.now.numbering != self._numbering:

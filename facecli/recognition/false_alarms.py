@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from facecli.calibration.decision import Rule, rule_for_fpir
 from facecli.errors import BadInput
-from facecli.gallery.gallery import Gallery
+from facecli.gallery.searchable import Searchable
 from facecli.stats.bootstrap import IdentityBootstrap, MatedDesign, rate_interval
 from facecli.stats.intervals import Interval
 
 SEARCH_BYTES = 128 << 20
 """Memory for the similarities that are held at once."""
-
 
 CHECKED = 5000
 """Samples that `false_alarms` searches at most: enough for an FPIR of 1e-3."""
@@ -78,7 +77,9 @@ class FalseAlarms:
         )
 
 
-def rule_for_gallery(rule: Rule, fpir: float, gallery: Gallery, *, seed: int = 0) -> tuple[Rule, FalseAlarms]:
+def rule_for_gallery(
+    rule: Rule, fpir: float, gallery: Searchable, *, seed: int = 0
+) -> tuple[Rule, FalseAlarms]:
     """Return the rule whose threshold gives `fpir` over the gallery, and how it fares there.
 
     See `rule.rule_for_fpir` for the threshold and `false_alarms` for the check.
@@ -87,7 +88,7 @@ def rule_for_gallery(rule: Rule, fpir: float, gallery: Gallery, *, seed: int = 0
     return strict, false_alarms(gallery, strict.threshold, fpir, seed=seed)
 
 
-def false_alarms(gallery: Gallery, threshold: float, target: float, *, seed: int = 0) -> FalseAlarms:
+def false_alarms(gallery: Searchable, threshold: float, target: float, *, seed: int = 0) -> FalseAlarms:
     """Search each sample among all other subjects, so that it is a stranger's; see `FalseAlarms`.
 
     Of a large gallery `CHECKED` samples are drawn at random. Raises `BadInput` with fewer than two subjects.
@@ -96,11 +97,11 @@ def false_alarms(gallery: Gallery, threshold: float, target: float, *, seed: int
         raise BadInput(
             "leaving each person out needs two people or more", path=gallery.root, hint="use --fmr instead"
         )
-    rows, person = gallery.owned_rows()
+    templates, rows, person = gallery.owned()
     probes = np.arange(len(rows))
     if len(probes) > CHECKED:
         probes = np.sort(np.random.default_rng(seed).choice(probes, CHECKED, replace=False))
-    best, nearest = _nearest_strangers(gallery.templates, rows, person, probes)
+    best, nearest = _nearest_strangers(templates, rows, person, probes)
     # Six decimals, as `Rule.judge` counts them.
     wrong = np.round(best, 6) >= threshold
     errors = int(np.count_nonzero(wrong))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from facecli.calibration.decision import Rule
-from facecli.gallery.gallery import Gallery
+from facecli.gallery.searchable import Searchable
 from facecli.recognition.false_alarms import FalseAlarms
 from facecli.templates.reading import FailedProbe, Probe
 
@@ -30,7 +30,7 @@ _PROBES_AT_ONCE = 64
 
 
 def identify(
-    gallery: Gallery,
+    gallery: Searchable,
     rule: Rule,
     probes: Iterable[Probe | FailedProbe],
     *,

@@ -22,8 +22,9 @@ from standin import DIM, StandIn, template
 from facecli.errors import DatabaseError, printable
 from facecli.files import npy
 from facecli.gallery import enrolment
-from facecli.gallery.gallery import Candidate, Gallery
+from facecli.gallery.gallery import Gallery
 from facecli.gallery.refresh import refresh
+from facecli.gallery.searchable import Candidate
 from facecli.gallery.store import contents, derived, int8_copy, row_owners, vacuum, writer
 from facecli.gallery.store.writer import MATRIX, Store
 

@@ -1135,7 +1135,7 @@ def test_a_gallery_that_was_overtaken_answers_from_the_later_moment(people, cach
 def test_rows_of_before_they_were_numbered_anew_are_refused(people, cache, settled, how):
     found, _ = refresh(people, StandIn(), cache_dir=cache)
     probe, row = template(b"ada 2"), next(one.row for one in found.samples if one.path == "Ada/2.jpg")
-    (rows, ids), folder = found.owned_rows(), folder_of(people)
+    (_, rows, ids), folder = found.owned(), folder_of(people)
     assert found.path_of(row, int(ids[rows == row][0])) == "Ada/2.jpg"
     (people / "Ada/1.jpg").unlink()
     if how == "compacted":

@@ -107,7 +107,7 @@ def test_threads_look_up_names_while_another_thread_enrols(gallery):
             assert len(names) in (2, 3)
             assert len(gallery.templates_of(subject)) in (2, 3)
             assert (len(gallery.samples) - 2 * N_OLD) % 3 == 0
-            rows, people = gallery.owned_rows()
+            _, rows, people = gallery.owned()
             assert len(rows) == len(people)
             # Or that it cannot be told any more: the photo may be the one that was taken away.
             assert gallery.path_of(int(rows[0]), int(people[0]))

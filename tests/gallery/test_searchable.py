@@ -1,0 +1,96 @@
+"""Recognition works over whatever is `Searchable`: people in memory give the answers of a gallery on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from standin import gallery_of
+
+from facecli.calibration.decision import Rule
+from facecli.errors import BadInput
+from facecli.gallery.searchable import Candidate, Owned, Searchable
+from facecli.recognition.false_alarms import false_alarms
+from facecli.recognition.identify import identify
+from facecli.templates.reading import FailedProbe, Probe
+
+DIM = 8
+RULE = Rule(0.6, None, None, "")
+
+
+class InMemory:
+    """A sample for each of `templates` [N, D], of `subjects` [N]."""
+
+    def __init__(self, root: Path, templates: np.ndarray, subjects: list[str], paths: list[str]) -> None:
+        self.root = root
+        self.embedder_id = "e"
+        self._templates = templates
+        self._subjects = np.array(subjects)
+        self._paths = paths
+
+    @property
+    def n_samples(self) -> int:
+        return len(self._paths)
+
+    @property
+    def n_subjects(self) -> int:
+        return len(set(self._subjects))
+
+    def search(self, probes: np.ndarray, top: int) -> list[list[Candidate]]:
+        return [self._search(probe.astype(np.float64), top) for probe in probes]
+
+    def _search(self, probe: np.ndarray, top: int) -> list[Candidate]:
+        similarities = self._templates @ probe
+        best: dict[str, int] = {}
+        for row in np.argsort(-similarities):
+            best.setdefault(str(self._subjects[row]), int(row))
+        return [
+            Candidate(rank, subject, f"{subject}/{self._paths[row]}", float(similarities[row]))
+            for rank, (subject, row) in enumerate(list(best.items())[:top], start=1)
+        ]
+
+    def owned(self) -> Owned:
+        _, numbers = np.unique(self._subjects, return_inverse=True)
+        return Owned(self._templates, np.arange(self.n_samples), numbers.astype(np.int32))
+
+    def path_of(self, row: int, subject_id: int) -> str:
+        return f"{self._subjects[row]}/{self._paths[row]}"
+
+
+@pytest.fixture
+def both(tmp_path):
+    """The same people in memory and on disk."""
+    templates = np.random.default_rng(7).standard_normal((40, DIM)).astype(np.float32)
+    templates /= np.linalg.norm(templates, axis=1, keepdims=True)
+    subjects = [f"s{row // 4:02}" for row in range(40)]
+    paths = [f"{row}.jpg" for row in range(40)]
+    on_disk = gallery_of(tmp_path / "people", templates, list(zip(subjects, paths, range(40), strict=True)))
+    in_memory: Searchable = InMemory(on_disk.root, templates, subjects, paths)
+    return in_memory, on_disk
+
+
+def test_identify_gives_the_same_answers_in_memory_and_on_disk(both):
+    rng = np.random.default_rng(8)
+    probes = [
+        Probe(f"{k}.jpg", vector / np.linalg.norm(vector), {"face": 0})
+        for k, vector in enumerate(rng.standard_normal((9, DIM)).astype(np.float32))
+    ]
+    probes.insert(4, FailedProbe("bad.jpg", {"code": "no_face", "message": "no face was found"}))
+    answers = [list(identify(gallery, RULE, probes, top=3)) for gallery in both]
+    assert answers[0] == answers[1]
+    assert {record.get("match") for record in answers[0]} == {True, False, None}
+    assert answers[0][0]["gallery"] == {"subjects": 10, "samples": 40}
+
+
+def test_false_alarms_are_the_same_in_memory_and_on_disk(both):
+    in_memory, on_disk = (false_alarms(gallery, 0.8, 0.01) for gallery in both)
+    assert in_memory.errors > 0
+    assert in_memory == on_disk
+
+
+def test_false_alarms_need_two_people(both):
+    in_memory, _ = both
+    alone = InMemory(in_memory.root, in_memory.owned().templates[:2], ["s00"] * 2, ["0.jpg", "1.jpg"])
+    with pytest.raises(BadInput, match="people: leaving each person out needs two people"):
+        false_alarms(alone, 0.8, 0.01)
