@@ -7,12 +7,11 @@ from pathlib import Path
 
 from facecli.gallery.enrolment import Enroller, enrol, limits_of
 from facecli.gallery.gallery import Gallery
-from facecli.gallery.layout import check_folder, check_photos
 from facecli.gallery.store import index
 from facecli.gallery.store.location import Places, places
 from facecli.gallery.store.names import absolute, printable_name, relative
 from facecli.gallery.store.writer import Store
-from facecli.gallery.survey import Survey, survey
+from facecli.gallery.survey import Survey, check_folder, check_photos, survey
 from facecli.hooks import Notify, Progress
 from facecli.templates.template import Failure
 

@@ -1,4 +1,4 @@
-"""Finds out what changed in a folder of photos since the last time.
+"""Looks at a folder of photos: is it a database of people, and what changed since the last time?
 
 A file is taken as unchanged while its size, both its times and its inode are. When they change, its bytes will
 decide. What stays unseen is a file changed in place whose size, times and inode were all put back.
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from facecli.errors import FaceError, UnreadableImage, printable
+from facecli.errors import DatabaseError, FaceError, NoSuchFile, UnreadableImage, printable
 from facecli.gallery.store.fingerprint import NO_PHOTOS, fingerprint, stat_text
 from facecli.gallery.store.names import Photo, failure, locate, relative
 from facecli.gallery.store.writer import Store
@@ -26,6 +26,8 @@ from facecli.templates.template import Failure
 
 _KIND, _REGULAR = 0o170000, stat_module.S_IFREG
 _State = tuple[bytes, int, int, int, int]
+
+_LAYOUT = "a database is a folder per person, e.g. people/Ada/1.jpg"
 
 
 class Names:
@@ -68,6 +70,16 @@ class Survey:
     """Images that lie beside the subjects' folders and so show nobody in particular."""
 
 
+def check_folder(root: Path) -> None:
+    """Raise `NoSuchFile` or `DatabaseError` for what is no folder that can be listed."""
+    if not root.exists():
+        raise NoSuchFile("no such folder", path=root, hint=_LAYOUT)
+    if not root.is_dir():
+        raise DatabaseError("not a folder", path=root, hint=_LAYOUT)
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise DatabaseError("you may not list this folder", path=root, hint="change its permissions")
+
+
 def survey(root: Path, store: Store | None, limits: str) -> Survey:
     """Walk over the database in `root` and compare it with `store`; None where nothing is known yet."""
     seen = Survey()
@@ -96,6 +108,26 @@ def survey(root: Path, store: Store | None, limits: str) -> Survey:
         for subject in sorted(name for name, print_ in kept.items() if print_ != NO_PHOTOS):
             seen.removed.add(subject, list(store.known(subject, limits)))
     return seen
+
+
+def check_photos(root: Path, kept: Store | None, seen: Survey) -> None:
+    """Raise `DatabaseError` where nobody is enrolled, or could be.
+
+    That photos were there and all of them are gone is an unmounted disk more often than a wish to forget
+    everybody.
+    """
+    if seen.n_photos or (kept is not None and kept.subjects() and not seen.removed):
+        return
+    advice = ""
+    if (root / ".facecli").is_dir():
+        advice = "; --no-refresh uses the templates that are kept"
+    if seen.loose:
+        raise DatabaseError(
+            f"holds {len(seen.loose)} images but no folder of a person, so nobody can be named",
+            path=root,
+            hint=f"{_LAYOUT}{advice}",
+        )
+    raise DatabaseError("no photos in this folder", path=root, hint=f"{_LAYOUT}{advice}")
 
 
 def look(root: Path, subject: bytes, path: bytes) -> Photo:

@@ -82,7 +82,7 @@ def rule_for_gallery(
 ) -> tuple[Rule, FalseAlarms]:
     """Return the rule whose threshold gives `fpir` over the gallery, and how it fares there.
 
-    See `rule.rule_for_fpir` for the threshold and `false_alarms` for the check.
+    See `rule_for_fpir` for the threshold and `false_alarms` for the check.
     """
     strict = rule_for_fpir(rule, fpir, gallery.n_samples)
     return strict, false_alarms(gallery, strict.threshold, fpir, seed=seed)

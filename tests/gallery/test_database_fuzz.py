@@ -25,7 +25,7 @@ from facecli.gallery import enrolment
 from facecli.gallery.gallery import Gallery
 from facecli.gallery.refresh import refresh
 from facecli.gallery.searchable import Candidate
-from facecli.gallery.store import contents, derived, int8_copy, row_owners, vacuum, writer
+from facecli.gallery.store import derived, int8_copy, row_owners, vacuum, writer
 from facecli.gallery.store.writer import MATRIX, Store
 
 KINDS = (b"face", b"face", b"face", b"face", b"group", b"noface", b"small", b"broken")
@@ -43,7 +43,13 @@ NAMES = (
 STEPS = (
     *((writer, name) for name in ("append_rows", "extend", "forget_from", "write_empty")),
     *((vacuum, name) for name in ("write_rows", "_renumber", "_erase")),
-    *((derived, "seal"), (derived, "recount"), (row_owners, "put"), (contents, "put"), (StandIn, "result")),
+    *(
+        (derived, "seal"),
+        (derived, "recount"),
+        (row_owners, "put"),
+        (writer, "_put_content"),
+        (StandIn, "result"),
+    ),
     *((os, "replace"), (os, "fsync"), (enrolment, "look"), (npy, "header")),
 )
 """Where an enrolment or a compaction may die."""

@@ -18,7 +18,7 @@ from standin import DIM, half_commit, template
 from facecli.errors import DatabaseError, NoFace
 from facecli.files import npy
 from facecli.files.npy import append_rows, map_rows, write_empty
-from facecli.gallery.store import contents, derived, int8_copy, row_owners
+from facecli.gallery.store import derived, int8_copy, row_owners, writer
 from facecli.gallery.store.fingerprint import NO_PHOTOS, fingerprint, stat_text, state
 from facecli.gallery.store.index import INDEX, Damaged, locked
 from facecli.gallery.store.int8_copy import COMPACT
@@ -212,7 +212,7 @@ def test_a_crash_at_any_step_of_a_commit_leaves_the_old_state_or_the_new(tmp_pat
                 commit(store, range(5, 12))
         elif survives == 2:
             # The matrix is whole; the process dies before the index says so.
-            monkeypatch.setattr(contents, "put", die)
+            monkeypatch.setattr(writer, "_put_content", die)
             with pytest.raises(PowerCut):
                 commit(store, range(5, 12))
         else:

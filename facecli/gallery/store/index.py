@@ -1,4 +1,4 @@
-"""The index file of a store: made, opened, locked and set aside. What its tables say is up to `store`."""
+"""The index file of a store: made, opened, locked and set aside. What its tables say is up to `writer`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A compact copy of a matrix of templates: a byte a number, to be scanned in a fourth of the time.
 
 It is derived from the matrix and lies beside it, in a file of its own. It may be deleted at any time, and it may
-cover fewer rows than the matrix. The file is a matrix itself and grows as one (see `matrix`), by chunks: each of
+cover fewer rows than the matrix. The file is a matrix itself and grows as one (see `npy`), by chunks: each of
 its rows is `chunk_rows(D)` templates, as 64 bytes that name their matrix, their scales and errors (float32) and
 their codes (int8). NumPy reads it as float32 [C, W]; `.view("i1")` shows the codes.
 

@@ -1,6 +1,6 @@
 """Drops from a store the templates that no sample shows, and whoever is to be forgotten, in one step.
 
-The steps are those of the redo log that `store` describes: until the one transaction the old matrix and index
+The steps are those of the redo log that `writer` describes: until the one transaction the old matrix and index
 stand, from then on the new ones, whatever is killed when. Nothing of the old matrix is left under any name after.
 """
 

@@ -6,9 +6,9 @@ A store is a folder with these files:
   `np.load(path, mmap_mode="r")` reads it at any moment, while a writer works too.
 - `index.sqlite`: which file shows which content (`samples`; without a `stat` where there is no photo behind
   it), and what came of each content (`contents`, by the SHA-256 of its bytes): a row of the matrix, or the
-  reason why there is none. The index is the truth. What it derives from these is up to `census`: counts of
+  reason why there is none. The index is the truth. What it derives from these is up to `derived`: counts of
   samples and the state of a folder of photos (`subjects`), and who is in each row (`owners`).
-- `compact.npy`, of a large matrix: a copy in fewer bytes, made from it by each commit; see `compact`. It may
+- `compact.npy`, of a large matrix: a copy in fewer bytes, made from it by each commit; see `int8_copy`. It may
   be deleted at any time, and is before a row that it covers changes.
 - `lock`: held by the one writer. Readers take no lock of ours and wait for no enrolment.
 
@@ -26,6 +26,7 @@ is still there, and the next writer finishes the rename.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ from numpy.typing import NDArray
 
 from facecli.errors import FaceError
 from facecli.files.npy import append_rows, is_matrix, write_empty
-from facecli.gallery.store import contents, derived
+from facecli.gallery.store import derived
 from facecli.gallery.store.index import INDEX, create, exists, explained, fresh, locked, opened, put_in_place
 from facecli.gallery.store.int8_copy import COMPACT, extend, forget_from, worth_it
 from facecli.gallery.store.names import Photo
@@ -47,6 +48,14 @@ from facecli.templates.template import Enrolled
 
 WRITER_CACHE_KB = 64 << 10
 """Memory for pages of the index that an enrolment comes back to."""
+
+_PUT_CONTENT = (
+    "INSERT INTO contents (digest, row, face, n_faces, probability, geometry, code, message, limits)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET row = excluded.row,"
+    " face = excluded.face, n_faces = excluded.n_faces, probability = excluded.probability,"
+    " geometry = excluded.geometry, code = excluded.code, message = excluded.message,"
+    " limits = excluded.limits"
+)
 
 
 class Store(Reader):
@@ -94,7 +103,7 @@ class Store(Reader):
         with self.transaction():
             with derived.counting(self.connection, digests, places):
                 for digest, result in results.items():
-                    contents.put(self.connection, digest, result, row_of.get(digest), limits)
+                    _put_content(self.connection, digest, result, row_of.get(digest), limits)
                 self.connection.executemany(
                     "INSERT OR IGNORE INTO subjects (name) VALUES (?)",
                     {(photo.subject,) for photo, _ in samples},
@@ -198,3 +207,23 @@ class Store(Reader):
 
     def _put_fact(self, key: str, value: int | bytes) -> None:
         self.connection.execute("INSERT OR REPLACE INTO facts (key, value) VALUES (?, ?)", (key, value))
+
+
+def _put_content(
+    connection: sqlite3.Connection,
+    digest: bytes,
+    result: Enrolled | FaceError,
+    row: int | None,
+    limits: str,
+) -> None:
+    """Note what the content with this SHA-256 gave under `limits`: `row` of the matrix, or an error."""
+    if isinstance(result, Enrolled):
+        points = [[float(x) for x in point] for point in result.landmarks]
+        geometry = json.dumps({"box": [float(x) for x in result.box], "landmarks": points})
+        found = [int(result.face), int(result.n_faces), float(result.probability), geometry, None, None]
+    else:
+        said = result.record()
+        # Messages may quote file names; SQLite takes no lone surrogates.
+        message = said["message"].encode("utf-8", "backslashreplace").decode()
+        found = [None, None, None, None, said["code"], message]
+    connection.execute(_PUT_CONTENT, (digest, row, *found, limits))
