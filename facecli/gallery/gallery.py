@@ -187,20 +187,21 @@ class Gallery:
             return np.array(self.templates[rows])
 
     def owned(self) -> Owned:
-        """Return all templates and whom they show; `subject_ids` are those of the index."""
+        """Return all templates and whom they show. `path_of` may be asked later, too; it says if it cannot tell."""
         moment = self._moment
-        rows = np.flatnonzero(moment.owners >= 0)
         several, subjects = moment.shared
-        numbers = np.append(moment.owners[rows], subjects)
-        return Owned(moment.now.templates, np.append(rows, several), moment.ids[numbers])
+        alone = np.flatnonzero(moment.owners >= 0)
+        rows, people = np.append(alone, several), np.append(moment.owners[alone].astype(np.int64), subjects)
 
-    def path_of(self, row: int, subject_id: int) -> str:
-        """Return the path, printable, of the first sample of a subject that shows `row`; see `owned`."""
-        with self._still() as moment:
-            paths = self._kept.paths_of(subject_id, row)
-            if not paths or moment.now.numbering != self._numbering:
-                return "a photo that cannot be told any more"
-            return printable(os.fsdecode(self._kept.name_of(subject_id) + b"/" + paths[0]))
+        def path_of(at: int) -> str:
+            subject = int(moment.ids[people[at]])
+            with self._still() as latest:
+                paths = self._kept.paths_of(subject, int(rows[at]))
+                if not paths or latest.now.numbering != moment.now.numbering:
+                    return "a photo that cannot be told any more"
+                return printable(os.fsdecode(self._kept.name_of(subject) + b"/" + paths[0]))
+
+        return Owned(moment.now.templates, rows, people, path_of)
 
     @contextmanager
     def _still(self) -> Iterator[Moment]:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,8 @@ class Candidate:
     similarity: float
 
 
-class Owned(NamedTuple):
+@dataclass(frozen=True)
+class Owned:
     """The templates of all samples and whom they show, at one moment.
 
     A row that samples of several subjects show comes once for each of them.
@@ -34,8 +36,10 @@ class Owned(NamedTuple):
     """[N, D], unit rows, perhaps mapped from a file; some may be nobody's."""
     rows: NDArray[np.int64]
     """[n]: rows of the templates that show somebody."""
-    subject_ids: NDArray[np.int32]
-    """[n]: numbers of those whom they show."""
+    people: NDArray[np.int64]
+    """[n]: whom they show, numbered in the order of the subjects' names."""
+    path_of: Callable[[int], str]
+    """Returns the path, printable, of the first sample that the k-th of `rows` stands for."""
 
 
 class Searchable(Protocol):
@@ -65,6 +69,3 @@ class Searchable(Protocol):
 
     def owned(self) -> Owned:
         """Return all templates and whom they show, for comparing those enrolled with each other."""
-
-    def path_of(self, row: int, subject_id: int) -> str:
-        """Return the path, printable, of the first sample of a subject that shows `row`; see `owned`."""

@@ -97,11 +97,12 @@ def false_alarms(gallery: Searchable, threshold: float, target: float, *, seed: 
         raise BadInput(
             "leaving each person out needs two people or more", path=gallery.root, hint="use --fmr instead"
         )
-    templates, rows, person = gallery.owned()
-    probes = np.arange(len(rows))
+    owned = gallery.owned()
+    person = owned.people
+    probes = np.arange(len(person))
     if len(probes) > CHECKED:
         probes = np.sort(np.random.default_rng(seed).choice(probes, CHECKED, replace=False))
-    best, nearest = _nearest_strangers(templates, rows, person, probes)
+    best, nearest = _nearest_strangers(owned.templates, owned.rows, person, probes)
     # Six decimals, as `Rule.judge` counts them.
     wrong = np.round(best, 6) >= threshold
     errors = int(np.count_nonzero(wrong))
@@ -109,7 +110,7 @@ def false_alarms(gallery: Searchable, threshold: float, target: float, *, seed: 
     searched, who = np.unique(person[probes], return_inverse=True)
     design = MatedDesign(IdentityBootstrap(searched.size, seed=seed), who)
     top = int(np.argmax(best))
-    pair = [gallery.path_of(int(rows[at]), int(person[at])) for at in (probes[top], nearest[top])]
+    pair = [owned.path_of(int(at)) for at in (probes[top], nearest[top])]
     return FalseAlarms(
         target=target,
         threshold=threshold,
@@ -125,7 +126,7 @@ def false_alarms(gallery: Searchable, threshold: float, target: float, *, seed: 
 def _nearest_strangers(
     templates: NDArray[np.float32],
     rows: NDArray[np.int64],
-    person: NDArray[np.int32],
+    person: NDArray[np.int64],
     probes: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return how similar each of `probes` is to the most similar row of another person, and which one that is.

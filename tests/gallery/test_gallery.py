@@ -695,7 +695,7 @@ from pathlib import Path
 from standin import StandIn
 from facecli.gallery.gallery import Gallery
 from facecli.gallery.refresh import refresh
-from facecli.gallery.store.writer import Photo, Store
+from facecli.gallery.store.writer import Store
 root, cache, answer = Path(sys.argv[1]), Path(sys.argv[2]), []
 for _ in range(2):
     enroller = StandIn()
@@ -757,7 +757,7 @@ from pathlib import Path
 from facecli.errors import DatabaseError
 from facecli.gallery.gallery import Gallery
 from facecli.gallery.refresh import refresh
-from facecli.gallery.store.writer import Photo, Store
+from facecli.gallery.store.writer import Store
 from standin import DIM, StandIn
 root, cache, answer = Path(sys.argv[1]), Path(sys.argv[2]), []
 try:
@@ -1135,8 +1135,9 @@ def test_a_gallery_that_was_overtaken_answers_from_the_later_moment(people, cach
 def test_rows_of_before_they_were_numbered_anew_are_refused(people, cache, settled, how):
     found, _ = refresh(people, StandIn(), cache_dir=cache)
     probe, row = template(b"ada 2"), next(one.row for one in found.samples if one.path == "Ada/2.jpg")
-    (_, rows, ids), folder = found.owned(), folder_of(people)
-    assert found.path_of(row, int(ids[rows == row][0])) == "Ada/2.jpg"
+    owned, folder = found.owned(), folder_of(people)
+    at = owned.rows.tolist().index(row)
+    assert owned.path_of(at) == "Ada/2.jpg"
     (people / "Ada/1.jpg").unlink()
     if how == "compacted":
         refresh(people, StandIn(), cache_dir=cache)
@@ -1147,7 +1148,7 @@ def test_rows_of_before_they_were_numbered_anew_are_refused(people, cache, settl
     assert found.search(probe, 1)[0][0].path == "Ada/2.jpg"
     with pytest.raises(DatabaseError, match="other rows since it was opened; open it again"):
         found.search(probe, 1, exclude_rows=np.array([row]))
-    assert found.path_of(row, int(ids[rows == row][0])) == "a photo that cannot be told any more"
+    assert owned.path_of(at) == "a photo that cannot be told any more"
     opened = Gallery.open(people, "standin-16", DIM, cache_dir=cache)
     own = next(one.row for one in opened.samples if one.path == "Ada/2.jpg")
     assert opened.search(probe, 1, exclude_rows=np.array([own]))[0][0].path == "Bob/deep/er/1.JPG"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,9 @@ class InMemory:
 
     def owned(self) -> Owned:
         _, numbers = np.unique(self._subjects, return_inverse=True)
-        return Owned(self._templates, np.arange(self.n_samples), numbers.astype(np.int32))
+        return Owned(self._templates, np.arange(self.n_samples), numbers, self._path_of)
 
-    def path_of(self, row: int, subject_id: int) -> str:
+    def _path_of(self, row: int) -> str:
         return f"{self._subjects[row]}/{self._paths[row]}"
 
 
@@ -86,7 +87,11 @@ def test_identify_gives_the_same_answers_in_memory_and_on_disk(both):
 def test_false_alarms_are_the_same_in_memory_and_on_disk(both):
     in_memory, on_disk = (false_alarms(gallery, 0.8, 0.01) for gallery in both)
     assert in_memory.errors > 0
-    assert in_memory == on_disk
+    # The last bit of a similarity depends on where the templates lie in memory, and so which of two comes first.
+    pairs = [sorted(found.closest[:2]) for found in (in_memory, on_disk)]
+    assert pairs[0] == pairs[1]
+    assert in_memory.closest[2] == pytest.approx(on_disk.closest[2], abs=1e-6)
+    assert replace(in_memory, closest=on_disk.closest) == on_disk
 
 
 def test_false_alarms_need_two_people(both):

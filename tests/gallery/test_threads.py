@@ -107,10 +107,10 @@ def test_threads_look_up_names_while_another_thread_enrols(gallery):
             assert len(names) in (2, 3)
             assert len(gallery.templates_of(subject)) in (2, 3)
             assert (len(gallery.samples) - 2 * N_OLD) % 3 == 0
-            _, rows, people = gallery.owned()
-            assert len(rows) == len(people)
+            owned = gallery.owned()
+            assert len(owned.rows) == len(owned.people)
             # Or that it cannot be told any more: the photo may be the one that was taken away.
-            assert gallery.path_of(int(rows[0]), int(people[0]))
+            assert owned.path_of(0)
 
     with ThreadPoolExecutor(N_THREADS + 1) as pool:
         tasks = [pool.submit(change), *(pool.submit(look, thread) for thread in range(N_THREADS))]
