@@ -19,11 +19,11 @@ import PIL
 from facecli.errors import EmptyFile, FaceError
 from facecli.gallery.store.fingerprint import state
 from facecli.gallery.store.names import Photo, failure, locate
-from facecli.gallery.store.writer import Enrolled, Store
+from facecli.gallery.store.writer import Store
 from facecli.gallery.survey import Survey, look
 from facecli.hooks import Progress
 from facecli.photos.find import digest, read
-from facecli.templates.template import Failure
+from facecli.templates.template import Enrolled, Failure
 
 BATCH_PHOTOS = 32
 BATCH_SECONDS = 2.0

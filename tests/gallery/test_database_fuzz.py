@@ -26,7 +26,8 @@ from facecli.gallery.gallery import Gallery
 from facecli.gallery.refresh import refresh
 from facecli.gallery.searchable import Candidate
 from facecli.gallery.store import derived, int8_copy, row_owners, vacuum, writer
-from facecli.gallery.store.writer import MATRIX, Store
+from facecli.gallery.store.reader import MATRIX
+from facecli.gallery.store.writer import Store
 
 KINDS = (b"face", b"face", b"face", b"face", b"group", b"noface", b"small", b"broken")
 SUBJECTS = (b"Ada", b"Bob", b"C \n d", b"\xff\xfe", "Zo\u00e9".encode(), "Zoe\u0301".encode(), b"a%20b?#")

@@ -25,11 +25,11 @@ from facecli.gallery.store.fingerprint import stat_text
 from facecli.gallery.store.folder import store_folders
 from facecli.gallery.store.index import INDEX
 from facecli.gallery.store.location import places
+from facecli.gallery.store.reader import MATRIX
 from facecli.gallery.store.vacuum import compact
-from facecli.gallery.store.writer import MATRIX
 from facecli.gallery.upkeep.check import check
 from facecli.gallery.upkeep.forget import forget
-from facecli.gallery.upkeep.freshness import look
+from facecli.gallery.upkeep.freshness import freshness
 from facecli.gallery.upkeep.gc import clear
 from facecli.gallery.upkeep.inventory import take_inventory
 from facecli.gallery.upkeep.repair import repair
@@ -263,7 +263,7 @@ def test_a_writer_finishes_what_a_killed_compaction_began(root):
     assert finished > 1
 
 
-@pytest.mark.parametrize("failing", ["write_rows", "_renumber", "census.seal"])
+@pytest.mark.parametrize("failing", ["write_rows", "_renumber", "derived.seal"])
 def test_what_fails_on_the_way_changes_nothing_and_fills_no_disk(root, monkeypatch, failing):
     enrol(root)
     (root / "Ada" / "1.jpg").unlink()
@@ -595,11 +595,11 @@ def test_the_inventory_counts_what_is_there(root):
 def test_what_the_next_refresh_will_find_is_told_without_reading_a_photo(root):
     trusted(root)
     inventory = take_inventory(the_store(root))
-    assert look(root, inventory).up_to_date
+    assert freshness(root, inventory).up_to_date
     (root / "Ada" / "1.jpg").unlink()
     (root / "Bo" / "1.jpg").write_bytes(b"bo other")
     (root / "Bo" / "7.jpg").write_bytes(b"bo seven")
     (root / "Bo" / "8.jpg").write_bytes(b"bo eight")
-    found = look(root, inventory)
+    found = freshness(root, inventory)
     assert (found.n_new, found.n_changed, found.n_young, found.n_gone) == (2, 1, 0, 1)
     assert not found.up_to_date

@@ -24,8 +24,10 @@ from facecli.gallery.store.index import INDEX, Damaged, locked
 from facecli.gallery.store.int8_copy import COMPACT
 from facecli.gallery.store.location import places
 from facecli.gallery.store.names import Photo
+from facecli.gallery.store.reader import MATRIX
 from facecli.gallery.store.vacuum import compact as compact_store
-from facecli.gallery.store.writer import MATRIX, Enrolled, Store
+from facecli.gallery.store.writer import Store
+from facecli.templates.template import Enrolled
 
 
 def enrolled(data, dim=DIM):
@@ -424,7 +426,7 @@ def test_a_medium_with_a_half_commit_that_nobody_can_take_back_is_passed_over(tm
 # What is derived
 
 
-def census_of(folder):
+def derived_of(folder):
     """Return the derived parts of an index, and the same counted naively from its samples."""
     with Store.reading(folder, DIM) as store:
         snapshot = store.snapshot()
@@ -469,11 +471,11 @@ def test_counts_and_owners_follow_every_commit(tmp_path, monkeypatch):
             samples = [(photo(f"s{rng.integers(6)}/{rng.integers(4)}.jpg"), digest(at)) for at in drawn]
             removed = [(b"s%d" % rng.integers(6), b"%d.jpg" % rng.integers(4)) for _ in range(3)]
             store.commit(results, samples, removed, limits="", complete=bool(rng.integers(2)))
-        kept, counted = census_of(tmp_path)
+        kept, counted = derived_of(tmp_path)
         assert kept == counted
     os.truncate(tmp_path / MATRIX, 128 + 11 * DIM * 4)
     with Store.writing(tmp_path, DIM, None):
-        kept, counted = census_of(tmp_path)
+        kept, counted = derived_of(tmp_path)
     assert kept == counted
 
 

@@ -13,7 +13,7 @@ from facecli.errors import printable
 from facecli.gallery.store import index
 from facecli.gallery.store.index import explained, opened
 from facecli.gallery.store.location import places
-from facecli.gallery.store.writer import MATRIX
+from facecli.gallery.store.reader import MATRIX
 
 SWAP = f"{MATRIX}.swap"
 """Where a compaction writes the new matrix."""
@@ -66,7 +66,7 @@ def dim_of(folder: Path) -> int:
     return int(found[0])
 
 
-def derived(folder: Path) -> list[Path]:
+def made_from_matrix(folder: Path) -> list[Path]:
     """Return the files of a store that are made from its matrix and can be made again."""
     return [path for path in _files(folder) if path.name not in _OWN and not _is_left_over(path)]
 

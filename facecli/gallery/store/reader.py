@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from facecli.errors import DatabaseError, EmbedderMismatch
 from facecli.files.npy import map_rows
-from facecli.gallery.store import row_owners as owners
+from facecli.gallery.store import row_owners
 from facecli.gallery.store.index import INDEX, VERSION, Damaged, explained, opened
 from facecli.gallery.store.int8_copy import COMPACT, Compact
 
@@ -41,7 +41,7 @@ class Snapshot:
     compact: Compact
     """Of the first of them, or of none."""
     owners: NDArray[np.int32]
-    """[N]: the id of the subject in each row, or one of the special values of `owners`."""
+    """[N]: the id of the subject in each row, or one of the special values of `row_owners`."""
     shared: list[tuple[int, int]]
     """Row and subject's id, for the rows that samples of several subjects show."""
     subjects: list[int]
@@ -140,10 +140,10 @@ class Reader:
                 "SELECT TOTAL(n_samples), TOTAL(n_samples > 0), TOTAL(n_several) FROM subjects"
             )
             subjects = [subject for (subject,) in self._rows("SELECT id FROM subjects ORDER BY name")]
-            owned = owners.load(self.connection)
+            owned = row_owners.load(self.connection)
             shared = [
                 (row, subject)
-                for row in np.flatnonzero(owned == owners.SEVERAL).tolist()
+                for row in np.flatnonzero(owned == row_owners.SEVERAL).tolist()
                 for (subject,) in self._rows(
                     "SELECT DISTINCT subject FROM contents JOIN samples ON content = contents.id WHERE row = ?",
                     (row,),
@@ -159,7 +159,7 @@ class Reader:
                 path=self.folder,
                 hint="run without --no-refresh: what is lost is enrolled again",
             )
-        by_row = np.full(len(templates), owners.NOBODY, np.int32)
+        by_row = np.full(len(templates), row_owners.NOBODY, np.int32)
         by_row[: len(owned)] = owned
         counts = int(n_samples), int(n_subjects), int(n_several)
         return Snapshot(

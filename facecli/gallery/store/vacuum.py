@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli.files.npy import map_rows, write_rows
-from facecli.gallery.store import derived as census
-from facecli.gallery.store.folder import SWAP, derived
+from facecli.gallery.store import derived
+from facecli.gallery.store.folder import SWAP, made_from_matrix
 from facecli.gallery.store.index import explained
-from facecli.gallery.store.writer import MATRIX, Store
+from facecli.gallery.store.reader import MATRIX
+from facecli.gallery.store.writer import Store
 from facecli.hooks import Notify
 
 BLOCK_ROWS = 8192
@@ -53,7 +54,7 @@ def compact(
         old = map_rows(folder / MATRIX, dim)
         dropped = Compacted(len(old) - len(rows), n_samples)
         # Before the rows get other numbers: a compact copy goes by them.
-        for file in derived(folder):
+        for file in made_from_matrix(folder):
             file.unlink()
         blocks = (old[rows[start : start + BLOCK_ROWS]] for start in range(0, len(rows), BLOCK_ROWS))
         try:
@@ -113,6 +114,6 @@ def _renumber(connection: sqlite3.Connection, kept: NDArray[np.int64], who: int)
     connection.executemany(
         "UPDATE contents SET row = ? WHERE id = ?", zip(moved.tolist(), kept[moved, 0].tolist(), strict=True)
     )
-    census.recount(connection)
-    census.seal(connection)
+    derived.recount(connection)
+    derived.seal(connection)
     connection.execute("UPDATE facts SET value = value + 1 WHERE key = 'generation'")

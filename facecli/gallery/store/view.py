@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from facecli.config import cores
 from facecli.errors import DatabaseError
-from facecli.gallery.store import row_owners as codes
+from facecli.gallery.store import row_owners
 from facecli.gallery.store.reader import Reader, Snapshot
 from facecli.gallery.store.search import Best, best_rows, similarities
 
@@ -35,7 +35,7 @@ class Moment:
         """Return the present moment of a store; within a transaction of the caller, that of the transaction."""
         now = kept.snapshot()
         ids = np.array(now.subjects, np.int32)
-        number = np.full(ids.max(initial=0) + 1, codes.NOBODY, np.int32)
+        number = np.full(ids.max(initial=0) + 1, row_owners.NOBODY, np.int32)
         number[ids] = np.arange(len(ids))
         several = np.array(now.shared, np.int64).reshape(-1, 2)
         owners = np.where(now.owners >= 0, number[np.maximum(now.owners, 0)], now.owners)

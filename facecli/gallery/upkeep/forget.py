@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facecli.errors import DatabaseError, NoSuchFile, printable
-from facecli.gallery.store.folder import StoreFolder, derived, dim_of, store_folders
+from facecli.gallery.store.folder import StoreFolder, dim_of, made_from_matrix, store_folders
 from facecli.gallery.store.index import INDEX, Damaged, exists, explained, locked, opened
+from facecli.gallery.store.reader import MATRIX
 from facecli.gallery.store.vacuum import compact, finish_erasing
-from facecli.gallery.store.writer import MATRIX
 from facecli.gallery.upkeep.gc import remove_left_over
 from facecli.hooks import Notify
 from facecli.templates.blocks import subject_name
@@ -92,7 +92,7 @@ def _clear(store: StoreFolder, subject: bytes, notify: Notify | None) -> Iterato
         except Damaged:
             with locked(folder, notify), explained(folder):
                 os.replace(folder / INDEX, folder / f"{INDEX}.damaged")
-                for path in (folder / MATRIX, *derived(folder)):
+                for path in (folder / MATRIX, *made_from_matrix(folder)):
                     path.unlink(missing_ok=True)
             yield Removed(store.embedder_id, where, "all of a damaged store", 0, 0)
         else:

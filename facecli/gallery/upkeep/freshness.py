@@ -28,7 +28,7 @@ class Freshness:
         return not (self.n_new or self.n_changed or self.n_gone)
 
 
-def look(root: Path, inventory: Inventory) -> Freshness:
+def freshness(root: Path, inventory: Inventory) -> Freshness:
     """Compare the photos in `root` with what the store of `inventory` knows, under its own limits."""
     with Store.reading(inventory.folder, inventory.dim) as kept:
         seen = survey(root, kept, inventory.limits)

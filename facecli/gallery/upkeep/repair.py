@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from facecli.gallery.store import derived as census
-from facecli.gallery.store.folder import StoreFolder, derived, dim_of
+from facecli.gallery.store import derived
+from facecli.gallery.store.folder import StoreFolder, dim_of, made_from_matrix
 from facecli.gallery.store.index import INDEX, explained, locked
 from facecli.gallery.store.writer import Store
 from facecli.gallery.upkeep.check import Checked
@@ -25,7 +25,7 @@ def repair(store: StoreFolder, checked: Checked, notify: Notify | None) -> None:
     # Opening it for writing forgets the rows that the matrix has lost.
     with Store.writing(folder, dim_of(folder), notify) as kept, explained(folder):
         db = kept.connection
-        for file in derived(folder):
+        for file in made_from_matrix(folder):
             file.unlink()
         with kept.transaction():
             db.executemany(
@@ -42,8 +42,8 @@ def repair(store: StoreFolder, checked: Checked, notify: Notify | None) -> None:
                 "DELETE FROM samples WHERE content NOT IN (SELECT id FROM contents)"
                 " OR subject NOT IN (SELECT id FROM subjects)"
             )
-            census.recount(db)
-            census.seal(db)
+            derived.recount(db)
+            derived.seal(db)
             db.execute("UPDATE facts SET value = value + 1 WHERE key = 'generation'")
             db.execute("UPDATE facts SET value = 0 WHERE key = 'complete'")
         kept.extend_compact()

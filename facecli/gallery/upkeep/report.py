@@ -17,7 +17,7 @@ from facecli.gallery.store.location import places
 from facecli.gallery.store.names import relative
 from facecli.gallery.upkeep.agreement import Agreement
 from facecli.gallery.upkeep.check import check
-from facecli.gallery.upkeep.freshness import look as look_at_photos
+from facecli.gallery.upkeep.freshness import freshness
 from facecli.gallery.upkeep.inventory import Inventory, take_inventory
 from facecli.gallery.upkeep.repair import repair
 from facecli.gallery.upkeep.take_in import Imported
@@ -103,7 +103,7 @@ def status_records(root: Path, cache_dir: Path, *, look: bool) -> Iterator[Recor
                 inventory = take_inventory(store)
             record |= _status(inventory)
             if look and root.is_dir():
-                found = look_at_photos(root, inventory)
+                found = freshness(root, inventory)
                 record["photos"] = {key.removeprefix("n_"): n for key, n in asdict(found).items()}
         except DatabaseError as error:
             record["error"] = error.record()
