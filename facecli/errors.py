@@ -7,22 +7,34 @@ says what was seen, where, and what to do. Anything else that escapes is a bug (
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 
 class FaceError(Exception):
     """An error with a stable `code`, a place and an advice.
 
     `what` is one sentence without a full stop; `path` is the file or value it is about; `hint` is what the
-    user can do next. `str(error)` joins them on one line.
+    user can do next. `str(error)` joins them on one line. `advice` is a stable name of the hint for a caller who
+    says it in words of its own, as the command line does, and `values` is what it speaks of.
     """
 
     code = "error"
 
-    def __init__(self, what: str, *, path: str | os.PathLike[str] | None = None, hint: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        hint: str = "",
+        advice: str = "",
+        values: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.path = None if path is None else printable(path)
         self.hint = hint
+        self.advice = advice
+        self.values = values if values is not None else {}
 
     def __str__(self) -> str:
         place = f"{self.path}: " if self.path is not None else ""

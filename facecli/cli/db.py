@@ -55,6 +55,7 @@ def status(
     - `facecli db status people`
     - `facecli db status people --failures --format csv`
     """
+    from facecli.cli.advice import shell_record
     from facecli.cli.notes import Notes
     from facecli.cli.output import Output
     from facecli.gallery.upkeep.report import (
@@ -72,7 +73,7 @@ def status(
             for record in failure_records(root, folders.cache):
                 sink.emit(record)
         return
-    records = list(status_records(root, folders.cache, look=not no_refresh))
+    records = list(status_records(root, folders.cache, look=not no_refresh, describe=shell_record))
     upright = len(records) == 1
     with Output(STATUS_COLUMNS, form=form, path=output, flatten=flat_status, upright=upright) as sink:
         for record in records:
@@ -228,6 +229,7 @@ def forget(
 
     - `facecli db forget Ada people --photos`
     """
+    from facecli.cli.advice import in_shell_words
     from facecli.cli.notes import Notes
     from facecli.cli.output import Output
     from facecli.gallery.upkeep import forget as library
@@ -244,7 +246,7 @@ def forget(
         if done.photos_deleted and done.photos:
             sink.emit({"what": f"{done.n_photos} photos", "path": done.photos})
     for error in done.errors:
-        notes.warn(f"not everything is removed: {error}")
+        notes.warn(f"not everything is removed: {in_shell_words(error)}")
     if done.photos and not done.photos_deleted:
         notes.warn(
             f"the {done.n_photos} files in {done.photos} are still there: the next refresh enrols them again,"

@@ -16,6 +16,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from facecli.cli.advice import in_shell_words
 from facecli.errors import FaceError, one_line
 
 NON_MATCH, INPUT_ERROR, BUG, INTERRUPTED, CLOSED_PIPE = 1, 2, 70, 130, 141
@@ -52,7 +53,7 @@ def _ending() -> Iterator[None]:
             # Before the interpreter does it at exit, when nobody could say what went wrong.
             sys.stdout.flush()
     except FaceError as error:
-        print(f"facecli: error: {one_line(str(error))}", file=sys.stderr)
+        print(f"facecli: error: {one_line(str(in_shell_words(error)))}", file=sys.stderr)
         raise typer.Exit(INPUT_ERROR) from None
     except KeyboardInterrupt:
         print("facecli: interrupted", file=sys.stderr)

@@ -76,13 +76,17 @@ class Gallery:
             raise DatabaseError(
                 f"no templates of embedder {embedder_id} are kept here",
                 path=root,
-                hint="run without --no-refresh to enrol the photos",
+                hint="refresh it to enrol the photos",
+                advice="refresh",
             )
         try:
             return cls(place.root, embedder_id, folder, dim)
         except index.Damaged as error:
             raise DatabaseError(
-                error.what, path=error.path, hint="run without --no-refresh: the photos are enrolled again"
+                error.what,
+                path=error.path,
+                hint="refresh it: the photos are enrolled again",
+                advice="refresh_damaged",
             ) from error
 
     @property

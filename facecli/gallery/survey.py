@@ -118,16 +118,18 @@ def check_photos(root: Path, kept: Store | None, seen: Survey) -> None:
     """
     if seen.n_photos or (kept is not None and kept.subjects() and not seen.removed):
         return
-    advice = ""
-    if (root / ".facecli").is_dir():
-        advice = "; --no-refresh uses the templates that are kept"
+    what = "no photos in this folder"
     if seen.loose:
+        what = f"holds {len(seen.loose)} images but no folder of a person, so nobody can be named"
+    if (root / ".facecli").is_dir():
         raise DatabaseError(
-            f"holds {len(seen.loose)} images but no folder of a person, so nobody can be named",
+            what,
             path=root,
-            hint=f"{_LAYOUT}{advice}",
+            hint=f"{_LAYOUT}; the templates that are kept can be opened without the photos",
+            advice="open_kept",
+            values={"layout": _LAYOUT},
         )
-    raise DatabaseError("no photos in this folder", path=root, hint=f"{_LAYOUT}{advice}")
+    raise DatabaseError(what, path=root, hint=_LAYOUT)
 
 
 def look(root: Path, subject: bytes, path: bytes) -> Photo:

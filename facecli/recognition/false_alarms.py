@@ -95,7 +95,10 @@ def false_alarms(gallery: Searchable, threshold: float, target: float, *, seed: 
     """
     if gallery.n_subjects < 2:
         raise BadInput(
-            "leaving each person out needs two people or more", path=gallery.root, hint="use --fmr instead"
+            "leaving each person out needs two people or more",
+            path=gallery.root,
+            hint="set the threshold by an FMR instead",
+            advice="use_fmr",
         )
     owned = gallery.owned()
     person = owned.people

@@ -645,7 +645,7 @@ def test_only_the_cache_is_left(people, cache):
     left = Gallery.open(people, "standin-16", DIM, cache_dir=cache)
     assert kept(left) == kept(before)
     # Photos that all vanished are an unmounted disk more often than a wish to forget everybody.
-    with pytest.raises(DatabaseError, match="no photos.*--no-refresh"):
+    with pytest.raises(DatabaseError, match="no photos.*can be opened without the photos"):
         refresh(people, StandIn(), cache_dir=cache)
     assert len(Gallery.open(people, "standin-16", DIM, cache_dir=cache).samples) == 3
 
@@ -869,7 +869,7 @@ def test_a_damaged_index_is_set_aside_and_made_again(people, cache, settled, dam
             "scrambled": data[:page] + b"\xa5" * (len(data) - page),
         }[damage]
     )
-    with pytest.raises(DatabaseError, match="without --no-refresh"):
+    with pytest.raises(DatabaseError, match="refresh it: the photos are enrolled again"):
         Gallery.open(people, "standin-16", DIM, cache_dir=cache)
     if damage == "text":
         # What was opened before says so, instead of answering from what is left.

@@ -51,10 +51,13 @@ def advised(root: Path) -> Iterator[None]:
     try:
         yield
     except index.Damaged as error:
-        advice = (
-            f"'facecli db check {printable(root)} --repair' sets it aside, and the photos are enrolled again"
-        )
-        raise index.Damaged(error.what, path=error.path, hint=advice) from error
+        raise index.Damaged(
+            error.what,
+            path=error.path,
+            hint="a repair sets it aside, and the photos are enrolled again",
+            advice="check_repair",
+            values={"root": printable(root)},
+        ) from error
 
 
 def dim_of(folder: Path) -> int:

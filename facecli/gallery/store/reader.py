@@ -157,7 +157,8 @@ class Reader:
             raise DatabaseError(
                 f"{MATRIX} holds {len(templates)} of the {len(owned)} templates that its index counts",
                 path=self.folder,
-                hint="run without --no-refresh: what is lost is enrolled again",
+                hint="refresh it: what is lost is enrolled again",
+                advice="refresh_lost",
             )
         by_row = np.full(len(templates), row_owners.NOBODY, np.int32)
         by_row[: len(owned)] = owned

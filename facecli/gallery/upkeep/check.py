@@ -260,5 +260,6 @@ def _check_anew(root: Path, kept: Store, enroller: Enroller, n: int, seed: int, 
         raise DatabaseError(
             "no template can be made anew: none is of a photo that is still there and was enrolled with these options",
             path=root,
-            hint="give the --min-face it was enrolled with",
+            hint="search for faces as small as it was enrolled with",
+            advice="same_limits",
         )

@@ -49,8 +49,9 @@ def nothing_kept(root: Path, embedder_id: str) -> DatabaseError | NoSuchFile:
     return DatabaseError(
         f"no templates of embedder {embedder_id} are kept here",
         path=root,
-        hint=f"'facecli embed --db {printable(root)}' enrols the photos, 'facecli db status {printable(root)}'"
-        " says what is kept",
+        hint="a refresh enrols the photos",
+        advice="enrol_or_look",
+        values={"root": printable(root)},
     )
 
 

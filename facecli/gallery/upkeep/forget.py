@@ -146,7 +146,8 @@ def _delete(folder: Path) -> None:
             raise DatabaseError(
                 f"is a link to '{printable(os.readlink(folder))}'; nothing was removed",
                 path=folder,
-                hint="delete those photos yourself, then the link, and run again without --photos",
+                hint="delete those photos yourself, then the link, and forget the templates alone",
+                advice="keep_photos",
             )
         if folder.is_dir():
             shutil.rmtree(folder)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from facecli.errors import DatabaseError, NoSuchFile, printable
+from facecli.errors import DatabaseError, FaceError, NoSuchFile, printable
 from facecli.gallery.enrolment import Enroller
 from facecli.gallery.refresh import Refresh
 from facecli.gallery.store.folder import StoreFolder, advised, store_folders
@@ -90,14 +90,26 @@ def kept_stores(root: Path, cache_dir: Path) -> list[StoreFolder]:
     return stores
 
 
-def status_records(root: Path, cache_dir: Path, *, look: bool) -> Iterator[Record]:
-    """Yield a record of each store; with `look`, whether the photos have changed since."""
+def status_records(
+    root: Path,
+    cache_dir: Path,
+    *,
+    look: bool,
+    describe: Callable[[FaceError], dict[str, str]] = FaceError.record,
+) -> Iterator[Record]:
+    """Yield a record of each store; with `look`, whether the photos have changed since.
+
+    `describe` gives the record of an error.
+    """
     for store in kept_stores(root, cache_dir):
         record: Record = {"embedder_id": store.embedder_id, "place": printable(store.folder)}
         try:
             if not exists(store.folder):
                 raise DatabaseError(
-                    "no index, only what is left of one", hint=f"'facecli db gc {printable(root)}' removes it"
+                    "no index, only what is left of one",
+                    hint="clearing removes it",
+                    advice="collect",
+                    values={"root": printable(root)},
                 )
             with advised(root):
                 inventory = take_inventory(store)
@@ -106,7 +118,7 @@ def status_records(root: Path, cache_dir: Path, *, look: bool) -> Iterator[Recor
                 found = freshness(root, inventory)
                 record["photos"] = {key.removeprefix("n_"): n for key, n in asdict(found).items()}
         except DatabaseError as error:
-            record["error"] = error.record()
+            record["error"] = describe(error)
         yield record
 
 
@@ -187,7 +199,9 @@ def check_records(
         raise DatabaseError(
             "nobody is enrolled here, nothing can be checked",
             path=root,
-            hint=f"'facecli embed --db {printable(root)}' enrols the photos",
+            hint="a refresh enrols the photos",
+            advice="enrol",
+            values={"root": printable(root)},
         )
     if enroller is not None and all(store.embedder_id != enroller.id for store in stores):
         raise DatabaseError(
