@@ -16,8 +16,6 @@ from facecli.gallery.store.writer import Store
 from facecli.templates.template import Enrolled
 
 N_THREADS = 4
-N_SEARCHES = 1000
-"""Of each thread."""
 N_COMMITS = 30
 N_OLD = 10
 """Subjects that are enrolled before, each with two photos."""
@@ -51,7 +49,8 @@ def enrol(folder, number):
         store.commit(results, samples, removed, limits="", complete=True)
 
 
-def test_threads_search_a_gallery_while_another_thread_enrols(gallery):
+@pytest.mark.parametrize("n_searches", [80, pytest.param(1000, marks=pytest.mark.slow)])
+def test_threads_search_a_gallery_while_another_thread_enrols(gallery, n_searches):
     probes = np.stack([template(b"probe %d" % thread) for thread in range(N_THREADS)])
     moments = [gallery.search(probes, EVERYBODY)]
     under_way = Event()
@@ -65,9 +64,9 @@ def test_threads_search_a_gallery_while_another_thread_enrols(gallery):
             moments.append(fresh(gallery).search(probes, EVERYBODY))
 
     def search(thread):
-        """Return (moments known before, moments known after, answer) of each search."""
+        """Return (moments known before, moments known after, answer) of each search, to the end of the changes."""
         seen = []
-        for _ in range(N_SEARCHES):
+        while len(seen) < n_searches or not changing.done():
             before = len(moments)
             (answer,) = gallery.search(probes[thread], EVERYBODY)
             seen.append((before, len(moments), answer))
