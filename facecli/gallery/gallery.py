@@ -186,9 +186,18 @@ class Gallery:
 
     def templates_of(self, subject: str) -> NDArray[np.float32]:
         """Return the templates of `subject`, float32 [n, D], in the order of the paths; see `samples_of`."""
-        with self._still():
+        with self.one_moment():
             rows = [sample.row for sample in self.samples_of(subject)]
             return np.array(self.templates[rows])
+
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """Answer all that this thread asks within from one moment, such as samples and the templates in their rows.
+
+        Other threads and whoever enrols wait meanwhile.
+        """
+        with self._still():
+            yield
 
     def owned(self) -> Owned:
         """Return all templates and whom they show. `path_of` may be asked later, too; it says if it cannot tell."""

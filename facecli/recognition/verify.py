@@ -55,8 +55,8 @@ def verify_subject(
 
     `right` is that sample, relative to the database.
     """
-    samples = gallery.samples_of(subject)
-    templates = gallery.templates[[sample.row for sample in samples]]
+    with gallery.one_moment():
+        samples, templates = gallery.samples_of(subject), gallery.templates_of(subject)
     (found,) = embedder.embed([(photo, None)])
     if isinstance(found, FaceError):
         raise found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
 
 import numpy as np
@@ -90,6 +90,26 @@ def test_threads_search_a_gallery_while_another_thread_enrols(gallery, n_searche
             several_moments.add(at)
     assert len(several_moments) > 3
     assert gallery.search(probes, EVERYBODY) == moments[-1] == fresh(gallery).search(probes, EVERYBODY)
+
+
+def test_what_is_asked_of_one_moment_fits_together(gallery):
+    """A compaction would give the rows other numbers between two questions."""
+
+    def change():
+        enrol(gallery.root, 0)
+        compact(gallery.root, DIM)
+
+    with ThreadPoolExecutor(1) as pool:
+        with gallery.one_moment():
+            samples = gallery.samples_of("old 9")
+            changing = pool.submit(change)
+            assert not wait([changing], timeout=0.2).done
+            templates = gallery.templates_of("old 9")
+            np.testing.assert_array_equal(gallery.templates[[sample.row for sample in samples]], templates)
+        changing.result()
+    later = gallery.samples_of("old 9")
+    assert [sample.row for sample in later] != [sample.row for sample in samples]
+    np.testing.assert_array_equal(gallery.templates_of("old 9"), templates)
 
 
 def test_threads_look_up_names_while_another_thread_enrols(gallery):
