@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from facecli.arrays import Array
 from facecli.config import Detection
-from facecli.faces.face import Decode, Face
+from facecli.faces.face import Face
 from facecli.faces.pyramid import Pyramid
 from facecli.models.network import Runner
 from facecli.photos.decode import Image
+from facecli.photos.source import Decode
 
 LADDER_PX = 20.0
 """A face side on the ladder of levels."""

@@ -28,8 +28,9 @@ from facecli.hooks import Notify
 from facecli.models import mtcnn_networks, runtime
 from facecli.models.registry import load_network, resolve
 from facecli.models.spec import ModelSpec
-from facecli.photos import decode as images
-from facecli.templates.template import Embedded, Enrolled, FaceTemplate, Photo
+from facecli.photos.decode import Image
+from facecli.photos.source import Decode, NamedPhoto, decoder
+from facecli.templates.template import Embedded, Enrolled, FaceTemplate
 
 PIPELINE = 1
 """Part of every id: raise it when decoding, detection or alignment change what a template comes out as."""
@@ -103,7 +104,7 @@ class Embedder:
         other.choice = Choice(faces, face)
         return other
 
-    def embed(self, photos: Iterable[Photo]) -> Iterator[Embedded | FaceError]:
+    def embed(self, photos: Iterable[NamedPhoto]) -> Iterator[Embedded | FaceError]:
         """Yield one result per photo, in order: its chosen faces, or what was wrong with it.
 
         `photos` is read a few batches ahead. An image with no face is a `NoFace`; with the policy `one`,
@@ -125,7 +126,7 @@ class Embedder:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def enrol(self, photos: Iterable[Photo]) -> Iterator[Enrolled | FaceError]:
+    def enrol(self, photos: Iterable[NamedPhoto]) -> Iterator[Enrolled | FaceError]:
         """Yield one template per photo, in order, for a database: the chosen face, or what was wrong."""
         for result in self.embed(photos):
             if isinstance(result, FaceError):
@@ -157,8 +158,8 @@ class Embedder:
             rows.append((raw / np.where(length > 0, length, 1)).astype(np.float32))
         return np.concatenate(rows)
 
-    def _embed_task(self, task: list[Photo]) -> list[Embedded | FaceError]:
-        located = [self._locate(path, data) for path, data in task]
+    def _embed_task(self, task: list[NamedPhoto]) -> list[Embedded | FaceError]:
+        located = [self._locate(photo) for photo in task]
         chips = [chip for found in located if not isinstance(found, FaceError) for _, _, chip in found[1]]
         size = self.spec.input_size
         templates = iter(self.templates(np.stack(chips) if chips else np.empty((0, size, size, 3), np.uint8)))
@@ -172,16 +173,11 @@ class Embedder:
             results.append(replace(empty, faces=chosen))
         return results
 
-    def _locate(
-        self, path: Path, data: bytes | None
-    ) -> tuple[Embedded, list[tuple[Face, int, Pixels]]] | FaceError:
+    def _locate(self, photo: NamedPhoto) -> tuple[Embedded, list[tuple[Face, int, Pixels]]] | FaceError:
         """Return the image's record, yet without templates, and its chosen faces with their chips."""
+        path = photo[0]
         try:
-            content = data if data is not None else images.read(path)
-
-            def decode(at_least_px: int | None) -> images.Image:
-                return images.decode(content, path=path, at_least_px=at_least_px)
-
+            decode = decoder(photo)
             if self._detector is None:
                 image = decode(2 * self.spec.input_size)
                 faces, chosen = [_whole_face(image)], [0]
@@ -201,16 +197,14 @@ class Embedder:
         record = Embedded(path, image.width, image.height, len(faces), ())
         return record, [(faces[index], index, chip) for index, chip in zip(chosen, chips, strict=True)]
 
-    def _no_face(self, image: images.Image, path: Path) -> NoFace:
+    def _no_face(self, image: Image, path: Path) -> NoFace:
         return NoFace(
             f"no face of {self._search.min_face_px} px or more found in {image.width} x {image.height} px",
             path=path,
             hint="try a smaller --min-face, or --aligned if the image is a face crop",
         )
 
-    def _chips(
-        self, image: images.Image, faces: list[Face], decode: Callable[[int | None], images.Image]
-    ) -> tuple[list[Pixels], images.Image]:
+    def _chips(self, image: Image, faces: list[Face], decode: Decode) -> tuple[list[Pixels], Image]:
         """Return the chip of each face, from an image decoded finely enough not to enlarge what is there."""
         size = self.spec.input_size
         matrices = [
@@ -263,9 +257,9 @@ def embedder_id(spec: ModelSpec, network_key: str, aligned: bool) -> str:
     return f"{safe}{'-aligned' if aligned else ''}-{digest[:12]}"
 
 
-def _tasks(photos: Iterable[Photo], workers: int) -> Iterator[list[Photo]]:
+def _tasks(photos: Iterable[NamedPhoto], workers: int) -> Iterator[list[NamedPhoto]]:
     """Cut `photos` into tasks that grow from one photo to `_PHOTOS_A_TASK`, so that a few keep all cores busy."""
-    task: list[Photo] = []
+    task: list[NamedPhoto] = []
     count = 0
     for photo in photos:
         task.append(photo)
@@ -277,5 +271,5 @@ def _tasks(photos: Iterable[Photo], workers: int) -> Iterator[list[Photo]]:
         yield task
 
 
-def _whole_face(image: images.Image) -> Face:
+def _whole_face(image: Image) -> Face:
     return Face((0.0, 0.0, float(image.width), float(image.height)), (), 1.0)

@@ -26,6 +26,7 @@ from facecli.errors import (
 )
 from facecli.models import mtcnn_networks
 from facecli.models.built_in import BUILT_IN
+from facecli.photos import source
 from facecli.templates import embedder as module
 from facecli.templates.embedder import Embedder, embedder_id, prepare
 from facecli.templates.template import Embedded, Enrolled
@@ -131,14 +132,14 @@ def test_a_chip_is_never_enlarged_from_a_reduced_decoding(embedder, people, monk
     stream = io.BytesIO()
     canvas.save(stream, "JPEG", quality=95)
     scales = []
-    decode = module.images.decode
+    decode = source.decode
 
     def watched(data, *, path, at_least_px=None):
         image = decode(data, path=path, at_least_px=at_least_px)
         scales.append(image.scale)
         return image
 
-    monkeypatch.setattr(module.images, "decode", watched)
+    monkeypatch.setattr(source, "decode", watched)
     (found,) = embedder.embed([(Path("large"), stream.getvalue())])
     assert scales == [0.25, 1.0] or scales == [0.25, 0.5]
     (plain,) = embedder.embed([(people / "Clara" / "1.jpg", None)])
