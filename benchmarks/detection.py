@@ -22,9 +22,9 @@ import torch
 from facenet_pytorch import MTCNN
 from PIL import Image as PillowImage
 
-from facecli.config import Detection, default_cache_dir
+from facecli.config import default_cache_dir
 from facecli.faces.face import Face
-from facecli.faces.mtcnn import Detector
+from facecli.faces.mtcnn import Mtcnn
 from facecli.models import mtcnn_networks, runtime
 from facecli.photos import decode as images
 
@@ -48,14 +48,14 @@ def main() -> None:
         runtime.load(mtcnn_networks.network(stage), cache_dir=default_cache_dir())
         for stage in mtcnn_networks.STAGES
     ]
-    ours = Detector(runners, Detection())
+    ours = Mtcnn(runners)
     found = agreement(photos, theirs, ours, arguments.folder)
     timed = times(photos[:: max(1, len(photos) // arguments.large)][: arguments.large], theirs, ours)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps({**found, "ms": timed}) + "\n")
 
 
-def agreement(photos: list[Path], theirs: MTCNN, ours: Detector, root: Path) -> dict[str, Any]:
+def agreement(photos: list[Path], theirs: MTCNN, ours: Mtcnn, root: Path) -> dict[str, Any]:
     total, offsets, misses = 0, [], []
     for photo in photos:
         image = images.decode(images.read(photo), path=photo)
@@ -89,7 +89,7 @@ def agreement(photos: list[Path], theirs: MTCNN, ours: Detector, root: Path) -> 
     return {"faces": total, "missed": misses, "landmarks_off_in_eye_distances": apart}
 
 
-def times(photos: list[Path], theirs: MTCNN, ours: Detector) -> dict[str, Any]:
+def times(photos: list[Path], theirs: MTCNN, ours: Mtcnn) -> dict[str, Any]:
     samples = {}
     print("ms a photo (median over photos of the best of 3), JPEG bytes to faces, one thread")
     print(

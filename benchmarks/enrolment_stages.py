@@ -146,8 +146,8 @@ def enrol(
             watch(Store, "commit", "commit"),
             watch(pyramid.Pyramid, "level", "detect: levels and crops"),
             watch(pyramid.Pyramid, "crop", "detect: levels and crops"),
-            watch(detect.Detector, "_proposals", "detect: boxes"),
-            watch(detect.Detector, "_faces", "detect: boxes"),
+            watch(detect.Mtcnn, "_proposals", "detect: boxes"),
+            watch(detect.Mtcnn, "_faces", "detect: boxes"),
             watch(align, "similarity", "align"),
             watch(align, "chip", "align"),
         ):

@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from facecli.calibration.fit import calibrate, describe
-from facecli.config import Detection
-from facecli.faces.mtcnn import Detector
+from facecli.faces.mtcnn import Mtcnn
 from facecli.models import mtcnn_networks, runtime
 from facecli.photos import decode
 from facecli.stats.comparisons import Comparisons
@@ -51,7 +50,7 @@ def stages(cache_dir):
 
 @pytest.fixture(scope="session")
 def detector(stages):
-    return Detector(stages, Detection())
+    return Mtcnn(stages)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +22,10 @@ from facecli.config import BATCH_SIZE, Detection, cores
 from facecli.errors import FaceError, NoFace, UsageError
 from facecli.faces import align
 from facecli.faces.choice import Choice
+from facecli.faces.detector import DEFAULT_DETECTOR, detector_class
 from facecli.faces.face import Face
-from facecli.faces.mtcnn import Detector
 from facecli.hooks import Notify
-from facecli.models import mtcnn_networks, runtime
+from facecli.models import runtime
 from facecli.models.registry import load_network, resolve
 from facecli.models.spec import ModelSpec
 from facecli.photos.decode import Image
@@ -57,6 +57,7 @@ class Embedder:
         face: int | None = None,
         aligned: bool = False,
         min_face_px: int = Detection.min_face_px,
+        detector: str = DEFAULT_DETECTOR,
         workers: int | None = None,
         notify: Notify | None = None,
         progress: Callable[[int, int | None], None] | None = None,
@@ -64,29 +65,29 @@ class Embedder:
         """Load `model`, preparing on first use what it needs.
 
         `faces` is one of `choice.POLICIES`; `face` asks for one index instead. `aligned` takes images as face crops:
-        nothing is searched. `weights` is a file to use in place of the model's own. `progress` hears of a
-        download. Raises `UsageError`, `WeightsMissing` and what `resolve` raises.
+        nothing is searched; otherwise `detector` is one of `DETECTORS`. `weights` is a file to use in place of
+        the model's own. `progress` hears of a download.
+
+        Raises `UsageError`, `WeightsMissing` and what `resolve` raises.
         """
-        if min_face_px < 12:
+        finder = detector_class(detector)
+        if min_face_px < finder.smallest_px:
             raise UsageError(
-                f"the smallest face is {min_face_px} px", hint="the detector sees faces of 12 px or more"
+                f"the smallest face is {min_face_px} px",
+                hint=f"the detector sees faces of {finder.smallest_px} px or more",
             )
         self.spec: ModelSpec = resolve(model)
         self.choice = Choice(faces, face)
         self.aligned = aligned
         self.workers = workers if workers is not None else cores()
-        self._search = replace(Detection(), min_face_px=min_face_px)
+        self.min_face_px = min_face_px
         network = load_network(
             self.spec, cache_dir=cache_dir, weights=weights, notify=notify, progress=progress
         )
         load = partial(runtime.load, cache_dir=cache_dir, device=device, notify=notify)
         self._network = load(network)
-        self._detector = (
-            None
-            if aligned
-            else Detector([load(mtcnn_networks.network(s)) for s in mtcnn_networks.STAGES], self._search)
-        )
-        self.id = embedder_id(self.spec, network.key, aligned)
+        self._detector = None if aligned else finder.load(load, min_face_px)
+        self.id = embedder_id(self.spec, network.key, aligned, detector)
 
     @property
     def dim(self) -> int:
@@ -96,7 +97,7 @@ class Embedder:
     @property
     def limits(self) -> str:
         """Return what decides whether an image has a face at all, for those that remember which had none."""
-        return "aligned" if self.aligned else f"faces of {self._search.min_face_px} px or more"
+        return "aligned" if self.aligned else f"faces of {self.min_face_px} px or more"
 
     def choosing(self, faces: str, face: int | None = None) -> Embedder:
         """Return this embedder with another choice of faces; the networks are shared."""
@@ -199,7 +200,7 @@ class Embedder:
 
     def _no_face(self, image: Image, path: Path) -> NoFace:
         return NoFace(
-            f"no face of {self._search.min_face_px} px or more found in {image.width} x {image.height} px",
+            f"no face of {self.min_face_px} px or more found in {image.width} x {image.height} px",
             path=path,
             hint="try a smaller --min-face, or --aligned if the image is a face crop",
         )
@@ -234,10 +235,9 @@ def prepare(chips: Pixels, spec: ModelSpec) -> Array:
     return planes
 
 
-def embedder_id(spec: ModelSpec, network_key: str, aligned: bool) -> str:
+def embedder_id(spec: ModelSpec, network_key: str, aligned: bool, detector: str = DEFAULT_DETECTOR) -> str:
     """Return the model's name and a digest of all that changes a template."""
-    search = asdict(Detection())
-    del search["min_face_px"]
+    searched = None if aligned else detector_class(detector).identity
     what = {
         "pipeline": PIPELINE,
         "network": network_key,
@@ -249,8 +249,8 @@ def embedder_id(spec: ModelSpec, network_key: str, aligned: bool) -> str:
         "precision": "float32",
         "template": None if aligned else spec.template,
         "crop_margin": None if aligned else spec.crop_margin,
-        "detector": None if aligned else [stage.sha256 for stage in mtcnn_networks.STAGES],
-        "search": None if aligned else search,
+        "detector": None if searched is None else searched.weights,
+        "search": None if searched is None else searched.search,
     }
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in spec.name)

@@ -14,7 +14,8 @@ import zlib
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,9 @@ from facecli.config import Detection
 from facecli.errors import BadInput, FaceError, NoFace, NoSuchFile, UnreadableImage, UsageError, printable
 from facecli.faces import align
 from facecli.faces.choice import Choice
-from facecli.faces.mtcnn import Detector
+from facecli.faces.detector import DEFAULT_DETECTOR, detector_class
 from facecli.hooks import Progress
-from facecli.models import mtcnn_networks, runtime
+from facecli.models import runtime
 from facecli.models.spec import ModelSpec
 from facecli.photos import decode as images
 from facecli.templates.embedder import PIPELINE
@@ -240,24 +241,20 @@ class _Cutter:
         self, spec: ModelSpec, cache_dir: Path, aligned: bool, min_face_px: int, choice: Choice
     ) -> None:
         self.spec, self.aligned, self.choice = spec, aligned, choice
-        self.limits = Detection(min_face_px=min_face_px)
+        finder = detector_class(DEFAULT_DETECTOR)
         what = {
             "pipeline": PIPELINE,
             "input_size": spec.input_size,
             "template": None if aligned else spec.template,
             "crop_margin": None if aligned else spec.crop_margin,
-            "detector": None if aligned else [stage.sha256 for stage in mtcnn_networks.STAGES],
-            "search": None if aligned else asdict(self.limits),
+            "detector": None if aligned else finder.identity.weights,
+            "search": None if aligned else {**finder.identity.search, "min_face_px": min_face_px},
             "faces": None if aligned else choice.policy,
         }
         key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         self.folder = cache_dir / "chips" / key[:16]
         if not aligned:
-            runners = [
-                runtime.load(mtcnn_networks.network(stage), cache_dir=cache_dir)
-                for stage in mtcnn_networks.STAGES
-            ]
-            self.detector = Detector(runners, self.limits)
+            self.detector = finder.load(partial(runtime.load, cache_dir=cache_dir), min_face_px)
 
     def __call__(self, path: Path) -> tuple[str, Chips | FaceError]:
         """Return the digest of the photo ("" if it cannot be read) and its chip, or what was wrong with it."""
@@ -288,7 +285,7 @@ class _Cutter:
         faces, image = self.detector.first_faces(decode, central=self.choice.policy == "center")
         if not faces:
             raise NoFace(
-                f"no face of {self.limits.min_face_px} px or more found in {image.width} x {image.height} px",
+                f"no face of {self.detector.min_face_px} px or more found in {image.width} x {image.height} px",
                 path=path,
                 hint="try a smaller --min-face, or --aligned if the images are face crops",
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -14,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from facecli.config import Detection
 from facecli.faces import mtcnn
 from facecli.faces.face import Face
-from facecli.faces.mtcnn import Detector, suppress
+from facecli.faces.mtcnn import Mtcnn, suppress
 from facecli.photos import decode
 
 
@@ -35,8 +33,8 @@ def peer():
     return found
 
 
-def by(stages, **limits):
-    return Detector(stages, replace(Detection(), **limits))
+def by(stages, min_face_px):
+    return Mtcnn(stages, min_face_px)
 
 
 def decoder(data):
@@ -103,7 +101,7 @@ def test_the_search_for_the_largest_ends_early(stages, group):
         levels.append(batch.shape[2:])
         return stages[0](batch)
 
-    counting = Detector([propose, *stages[1:]], Detection())
+    counting = Mtcnn([propose, *stages[1:]])
     counting.all_faces(decode.decode(group.read_bytes(), path=group))
     everything = sum(height * width for height, width in levels)
     levels.clear()
