@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,17 +18,15 @@ import numpy as np
 
 from facecli.arrays import Array, Pixels
 from facecli.config import BATCH_SIZE, Detection, cores
-from facecli.errors import FaceError, NoFace, UsageError
-from facecli.faces import align
+from facecli.errors import FaceError, UsageError
 from facecli.faces.choice import Choice
+from facecli.faces.crop import Crops, cut
 from facecli.faces.detector import DEFAULT_DETECTOR, detector_class
-from facecli.faces.face import Face
 from facecli.hooks import Notify
 from facecli.models import runtime
 from facecli.models.registry import load_network, resolve
 from facecli.models.spec import ModelSpec
-from facecli.photos.decode import Image
-from facecli.photos.source import Decode, NamedPhoto, decoder
+from facecli.photos.source import NamedPhoto, decoder
 from facecli.templates.template import Embedded, Enrolled, FaceTemplate
 
 PIPELINE = 1
@@ -70,11 +67,11 @@ class Embedder:
 
         Raises `UsageError`, `WeightsMissing` and what `resolve` raises.
         """
-        finder = detector_class(detector)
-        if min_face_px < finder.smallest_px:
+        kind = detector_class(detector)
+        if min_face_px < kind.smallest_px:
             raise UsageError(
                 f"the smallest face is {min_face_px} px",
-                hint=f"the detector sees faces of {finder.smallest_px} px or more",
+                hint=f"the detector sees faces of {kind.smallest_px} px or more",
             )
         self.spec: ModelSpec = resolve(model)
         self.choice = Choice(faces, face)
@@ -86,7 +83,7 @@ class Embedder:
         )
         load = partial(runtime.load, cache_dir=cache_dir, device=device, notify=notify)
         self._network = load(network)
-        self._detector = None if aligned else finder.load(load, min_face_px)
+        self._detector = None if aligned else kind.load(load, min_face_px)
         self.id = embedder_id(self.spec, network.key, aligned, detector)
 
     @property
@@ -160,70 +157,24 @@ class Embedder:
         return np.concatenate(rows)
 
     def _embed_task(self, task: list[NamedPhoto]) -> list[Embedded | FaceError]:
-        located = [self._locate(photo) for photo in task]
-        chips = [chip for found in located if not isinstance(found, FaceError) for _, _, chip in found[1]]
+        cut_photos = [self._cut(photo) for photo in task]
+        chips = [crop.chip for crops in cut_photos if isinstance(crops, Crops) for crop in crops.chosen]
         size = self.spec.input_size
         templates = iter(self.templates(np.stack(chips) if chips else np.empty((0, size, size, 3), np.uint8)))
         results: list[Embedded | FaceError] = []
-        for found in located:
-            if isinstance(found, FaceError):
-                results.append(found)
+        for (path, _), crops in zip(task, cut_photos, strict=True):
+            if isinstance(crops, FaceError):
+                results.append(crops)
                 continue
-            empty, faces = found
-            chosen = tuple(FaceTemplate(face, index, next(templates)) for face, index, _ in faces)
-            results.append(replace(empty, faces=chosen))
+            faces = tuple(FaceTemplate(crop.face, crop.index, next(templates)) for crop in crops.chosen)
+            results.append(Embedded(path, crops.width, crops.height, crops.n_faces, faces))
         return results
 
-    def _locate(self, photo: NamedPhoto) -> tuple[Embedded, list[tuple[Face, int, Pixels]]] | FaceError:
-        """Return the image's record, yet without templates, and its chosen faces with their chips."""
-        path = photo[0]
+    def _cut(self, photo: NamedPhoto) -> Crops | FaceError:
         try:
-            decode = decoder(photo)
-            if self._detector is None:
-                image = decode(2 * self.spec.input_size)
-                faces, chosen = [_whole_face(image)], [0]
-                chips = [align.whole(image.pixels, self.spec.input_size)]
-            else:
-                if self.choice.needs_all:
-                    image = decode(None)
-                    faces = self._detector.all_faces(image)
-                else:
-                    faces, image = self._detector.first_faces(decode, central=self.choice.policy == "center")
-                if not faces:
-                    raise self._no_face(image, path)
-                chosen = self.choice.of(faces, image.width, image.height, path=path)
-                chips, image = self._chips(image, [faces[index] for index in chosen], decode)
+            return cut(decoder(photo), self.spec, self._detector, self.choice, path=photo[0])
         except FaceError as error:
             return error
-        record = Embedded(path, image.width, image.height, len(faces), ())
-        return record, [(faces[index], index, chip) for index, chip in zip(chosen, chips, strict=True)]
-
-    def _no_face(self, image: Image, path: Path) -> NoFace:
-        return NoFace(
-            f"no face of {self.min_face_px} px or more found in {image.width} x {image.height} px",
-            path=path,
-            hint="try a smaller --min-face, or --aligned if the image is a face crop",
-        )
-
-    def _chips(self, image: Image, faces: list[Face], decode: Decode) -> tuple[list[Pixels], Image]:
-        """Return the chip of each face, from an image decoded finely enough not to enlarge what is there."""
-        size = self.spec.input_size
-        matrices = [
-            align.onto_square(face.box, size, self.spec.crop_margin)
-            if self.spec.template is None
-            else align.similarity(face.landmarks, self.spec.template)
-            for face in faces
-        ]
-        wanted = max(align.scale_of(matrix) for matrix in matrices)
-        if image.scale < min(wanted, 1.0):
-            image = decode(int(np.ceil(max(image.width, image.height) * min(wanted, 1.0))))
-        height, width = image.pixels.shape[:2]
-        to_original = np.array([image.width / width, image.height / height])
-        chips = []
-        for matrix in matrices:
-            matrix = np.concatenate([matrix[:, :2] * to_original, matrix[:, 2:]], axis=1)
-            chips.append(align.chip(image.pixels, matrix, size))
-        return chips, image
 
 
 def prepare(chips: Pixels, spec: ModelSpec) -> Array:
@@ -269,7 +220,3 @@ def _tasks(photos: Iterable[NamedPhoto], workers: int) -> Iterator[list[NamedPho
             count += 1
     if task:
         yield task
-
-
-def _whole_face(image: Image) -> Face:
-    return Face((0.0, 0.0, float(image.width), float(image.height)), (), 1.0)

@@ -22,6 +22,7 @@ from facecli.errors import (
     UsageError,
     WeightsMissing,
 )
+from facecli.faces import align
 from facecli.faces.mtcnn import Mtcnn
 from facecli.models.built_in import BUILT_IN
 from facecli.photos import source
@@ -242,7 +243,7 @@ def test_an_error_of_the_source_ends_the_threads_too(embedder, people):
 
 
 def test_a_bug_in_a_worker_is_not_swallowed(embedder, people, monkeypatch):
-    monkeypatch.setattr(module.align, "chip", lambda *_: 1 / 0)
+    monkeypatch.setattr(align, "chip", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(other(embedder, workers=2).embed(photos(sorted(people.glob("*/1.jpg")))))
     assert not facecli_threads()

@@ -62,10 +62,10 @@ def test_templates_of_crops_are_kept(cache_dir, people):
     ],
 )
 def test_training_chips_and_where_they_are_kept(aligned, faces, folder, mean, people, cache_dir):
-    cutter = training_data._Cutter(BUILT_IN["dlib"], cache_dir, aligned, 40, Choice(faces))
-    assert cutter.folder == cache_dir / "chips" / folder
+    chips = training_data._ChipCache(BUILT_IN["dlib"], cache_dir, aligned, 40, Choice(faces))
+    assert chips.folder == cache_dir / "chips" / folder
     photo = people / "Clara" / "1.jpg"
-    digest, chip = cutter(photo)
+    digest, chip = chips(photo)
     assert digest == hashlib.sha256(photo.read_bytes()).hexdigest()
-    assert (cutter.folder / digest[:2] / f"{digest[2:]}.npy").is_file()
+    assert (chips.folder / digest[:2] / f"{digest[2:]}.npy").is_file()
     np.testing.assert_allclose(chip.mean(axis=(0, 1)), mean, atol=0.02)
