@@ -26,7 +26,9 @@ from facecli.config import default_cache_dir
 from facecli.faces.face import Face
 from facecli.faces.mtcnn import Mtcnn
 from facecli.models import mtcnn_networks, runtime
-from facecli.photos import decode as images
+from facecli.photos.decode import decode
+from facecli.photos.find import find_images, read
+from facecli.photos.source import decoder
 
 SIDES = (640, 1280, 2500)
 CONTESTANTS = ("facenet-pytorch", "all", "largest")
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every sample to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    photos = list(images.find_images([arguments.folder]))[: arguments.photos]
+    photos = list(find_images([arguments.folder]))[: arguments.photos]
     theirs = MTCNN(keep_all=True)
     runners = [
         runtime.load(mtcnn_networks.network(stage), cache_dir=default_cache_dir())
@@ -58,7 +60,7 @@ def main() -> None:
 def agreement(photos: list[Path], theirs: MTCNN, ours: Mtcnn, root: Path) -> dict[str, Any]:
     total, offsets, misses = 0, [], []
     for photo in photos:
-        image = images.decode(images.read(photo), path=photo)
+        image = decode(read(photo), path=photo)
         boxes, probabilities, points = theirs.detect(PillowImage.fromarray(image.pixels), landmarks=True)
         found = ours.all_faces(image)
         for box, probability, landmarks in zip(
@@ -105,14 +107,11 @@ def times(photos: list[Path], theirs: MTCNN, ours: Mtcnn) -> dict[str, Any]:
                 buffer, "JPEG", quality=90
             )
             data = buffer.getvalue()
-
-            def decode(at_least_px: int | None = None, data: bytes = data) -> images.Image:
-                return images.decode(data, path="enlarged.jpg", at_least_px=at_least_px)
-
+            enlarged = decoder((Path("enlarged.jpg"), data))
             contestants = (
                 lambda data=data: theirs.detect(PillowImage.open(io.BytesIO(data)).convert("RGB")),
-                lambda decode=decode: ours.all_faces(decode()),
-                lambda decode=decode: ours.first_faces(decode),
+                lambda enlarged=enlarged: ours.all_faces(enlarged(None)),
+                lambda enlarged=enlarged: ours.first_faces(enlarged),
             )
             best = [float("inf")] * len(contestants)
             for _ in range(3):

@@ -191,17 +191,17 @@ def suppress(boxes: Array, scores: Array, overlap: float, *, of_smaller: bool = 
     A box goes when a better one covers it by more than `overlap`: intersection over union, or over the
     smaller of the two areas.
     """
-    kept: list[int] = []
+    staying: list[int] = []
     left = np.argsort(-scores, kind="stable")
     while len(left):
         stays = _little_overlap(boxes[left[:_HEADS]], boxes[left], overlap, of_smaller)
         alive = np.ones(len(left), bool)
         for i in range(len(stays)):
             if alive[i]:
-                kept.append(left[i])
+                staying.append(left[i])
                 alive &= stays[i]
         left = left[_HEADS:][alive[_HEADS:]]
-    return np.array(kept, np.intp)
+    return np.array(staying, np.intp)
 
 
 _HEADS = 64

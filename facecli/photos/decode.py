@@ -21,9 +21,6 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from facecli.errors import UnreadableImage
-from facecli.photos.find import FileEntry, digest, find_images, read, walk
-
-__all__ = ["FileEntry", "Image", "decode", "digest", "find_images", "read", "walk"]
 
 MAX_PIXELS = 200_000_000
 """Largest picture that is decoded, at about 10 bytes a pixel; phone cameras reach 200 megapixels."""
