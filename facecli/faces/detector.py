@@ -34,14 +34,12 @@ class FaceDetector(Protocol):
     identity: ClassVar[Identity]
     smallest_px: ClassVar[int]
     """The smallest face, in px of the original image, that can be asked for."""
+    min_face_px: int
+    """The smallest face that was asked for; smaller ones that happen to be seen are returned too."""
 
     @classmethod
     def load(cls, run: Callable[[Network], Runner], min_face_px: int) -> FaceDetector:
         """Return the detector of faces of `min_face_px` or more, its networks made ready by `run`."""
-
-    @property
-    def min_face_px(self) -> int:
-        """The smallest face asked for; smaller ones that happen to be seen are returned too."""
 
     def all_faces(self, image: Image) -> list[Face]:
         """Return every face of an image at full scale."""

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facecli.arrays import Array
 from facecli.config import Detection
-from facecli.faces.detector import Identity
+from facecli.faces.detector import FaceDetector, Identity
 from facecli.faces.face import Face
 from facecli.faces.pyramid import Pyramid
 from facecli.models import mtcnn_networks
@@ -46,17 +45,17 @@ REFINE_PX = 24
 OUTPUT_PX = 48
 
 
-class Mtcnn:
-    """The cascade, ready to run: a `FaceDetector` of three runners.
+class Mtcnn(FaceDetector):
+    """The cascade, ready to run: three runners.
 
     `min_face_px` (at the original scale) only decides how far down the search goes.
     """
 
-    identity: ClassVar = Identity(
+    identity = Identity(
         weights=[stage.sha256 for stage in mtcnn_networks.STAGES],
         search={"factor": FACTOR, "thresholds": THRESHOLDS, "search_px": SEARCH_PX, "sure": SURE},
     )
-    smallest_px: ClassVar = CELL_PX
+    smallest_px = CELL_PX
 
     def __init__(self, stages: Sequence[Runner], min_face_px: int = Detection.min_face_px) -> None:
         self.propose, self.refine, self.output = stages
