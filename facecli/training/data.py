@@ -1,41 +1,33 @@
 """What a network is trained on: chips with the subjects they show, from a folder per subject or MNIST's files.
 
-Photos are searched for a face and aligned once; the chips are kept in the cache folder under the
-digest of the photo's bytes, so a second run, or a run on more photos, only works on what is new.
+Photos are searched for a face and aligned once (`chips`), so a second run, or a run on more photos, only works on
+what is new.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import json
-import os
 import zlib
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from facecli.arrays import Pixels
 from facecli.calibration.calibration import data_digest
 from facecli.config import Detection
-from facecli.errors import BadInput, FaceError, NoFace, NoSuchFile, UnreadableImage, UsageError, printable
+from facecli.errors import BadInput, FaceError, NoSuchFile, UsageError, printable
 from facecli.faces.choice import Choice
-from facecli.faces.crop import cut
-from facecli.faces.detector import DEFAULT_DETECTOR, detector_class
 from facecli.hooks import Progress
-from facecli.models import runtime
 from facecli.models.spec import ModelSpec
-from facecli.photos.find import digest, read, walk
-from facecli.photos.source import decoder
-from facecli.templates.embedder import PIPELINE
-
-Chips = NDArray[np.uint8]
+from facecli.photos.find import walk
+from facecli.training.chips import ChipCache
 
 IDX_IMAGES = 0x00000803
 IDX_LABELS = 0x00000801
@@ -51,7 +43,7 @@ class TrainingSet:
     where each of `subjects` comes from, for those that were put together; empty when they come from one place.
     """
 
-    chips: Chips
+    chips: Pixels
     labels: NDArray[np.int64]
     subjects: tuple[str, ...]
     digests: tuple[str, ...]
@@ -115,8 +107,8 @@ def load(
         )
     if faces not in ("largest", "center"):
         raise UsageError(f"one face of a photo is trained on, not '{faces}'", hint="choose largest or center")
-    chip_of = _ChipCache(spec, cache_dir, aligned, min_face_px, Choice(faces))
-    chips: list[Chips] = []
+    chip_of = ChipCache(spec, cache_dir, aligned, min_face_px, Choice(faces))
+    chips: list[Pixels] = []
     shown: list[str] = []
     digests: list[str] = []
     failures: list[FaceError] = []
@@ -233,75 +225,3 @@ def _photos(root: Path) -> tuple[list[tuple[str, Path]], int]:
         else:
             loose += 1
     return photos, loose
-
-
-class _ChipCache:
-    """Gives the chip of one face of a photo, cut once and kept under the digest of the photo's bytes."""
-
-    def __init__(
-        self, spec: ModelSpec, cache_dir: Path, aligned: bool, min_face_px: int, choice: Choice
-    ) -> None:
-        self.spec, self.choice = spec, choice
-        kind = detector_class(DEFAULT_DETECTOR)
-        what = {
-            "pipeline": PIPELINE,
-            "input_size": spec.input_size,
-            "template": None if aligned else spec.template,
-            "crop_margin": None if aligned else spec.crop_margin,
-            "detector": None if aligned else kind.identity.weights,
-            "search": None if aligned else {**kind.identity.search, "min_face_px": min_face_px},
-            "faces": None if aligned else choice.policy,
-        }
-        key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-        self.folder = cache_dir / "chips" / key[:16]
-        self.detector = (
-            None if aligned else kind.load(partial(runtime.load, cache_dir=cache_dir), min_face_px)
-        )
-
-    def __call__(self, path: Path) -> tuple[str, Chips | FaceError]:
-        """Return the digest of the photo ("" if it cannot be read) and its chip, or what was wrong with it."""
-        try:
-            content = read(path)
-        except FaceError as error:
-            return "", error
-        photo_digest = digest(content)
-        file = self.folder / photo_digest[:2] / f"{photo_digest[2:]}.npy"
-        known = self._known(file, path)
-        if known is not None:
-            return photo_digest, known
-        try:
-            chip: Chips | FaceError = self._cut(content, path)
-        except FaceError as error:
-            chip = error
-        self._keep(file, chip)
-        return photo_digest, chip
-
-    def _cut(self, content: bytes, path: Path) -> Chips:
-        decode = decoder((path, content))
-        if self.detector is None:
-            # Crops at full scale though less would do, or the chips would differ from those that caches hold.
-            decode = decoder((path, decode(None)))
-        return cut(decode, self.spec, self.detector, self.choice, path=path).chosen[0].chip
-
-    def _known(self, file: Path, path: Path) -> Chips | FaceError | None:
-        """Return the chip that was cut before, or the reason why there was none; None if it is not known."""
-        try:
-            data = np.load(file)
-        except (OSError, ValueError, EOFError):
-            return None
-        size = self.spec.input_size
-        if data.dtype == np.uint8 and data.shape == (size, size, 3):
-            return data
-        if data.dtype != np.uint8 or data.ndim != 1:
-            return None
-        kind, what, hint = json.loads(data.tobytes())
-        return (NoFace if kind == NoFace.code else UnreadableImage)(what, path=path, hint=hint)
-
-    def _keep(self, file: Path, chip: Chips | FaceError) -> None:
-        if isinstance(chip, FaceError):
-            chip = np.frombuffer(json.dumps([chip.code, chip.what, chip.hint]).encode(), np.uint8)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f".{file.stem}.{os.getpid()}.npy")
-        # Renamed and not synced: a chip that a power cut tears is seen by its length and cut again.
-        np.save(aside, chip)
-        os.replace(aside, file)

@@ -16,7 +16,7 @@ from facecli.faces.crop import cut
 from facecli.faces.face import Face
 from facecli.models.built_in import BUILT_IN
 from facecli.photos.decode import decode
-from facecli.training import data as training_data
+from facecli.training.chips import ChipCache
 
 SPEC = BUILT_IN["dlib"]
 SQUARE = replace(SPEC, template=None, crop_margin=0.1)
@@ -108,7 +108,7 @@ def test_without_a_detector_the_whole_photo_is_the_face():
 
 @pytest.mark.parametrize("policy", ["largest", "center"])
 def test_training_cuts_the_chips_that_the_embedder_embeds(policy, embedder, people, cache_dir):
-    chips = training_data._ChipCache(SPEC, cache_dir, False, 40, Choice(policy))
+    chips = ChipCache(SPEC, cache_dir, False, 40, Choice(policy))
     photos = sorted(people.glob("*/1.jpg"))[:4]
     templates = embedder.templates(np.stack([chips(photo)[1] for photo in photos]))
     results = embedder.choosing(policy).embed((photo, None) for photo in photos)
@@ -118,6 +118,6 @@ def test_training_cuts_the_chips_that_the_embedder_embeds(policy, embedder, peop
 def test_crops_are_trained_on_at_full_scale(tmp_path):
     photo = tmp_path / "noise.jpg"
     photo.write_bytes(Watched().data)
-    _, chip = training_data._ChipCache(SPEC, tmp_path / "cache", True, 40, Choice())(photo)
+    _, chip = ChipCache(SPEC, tmp_path / "cache", True, 40, Choice())(photo)
     pixels = decode(photo.read_bytes(), path=photo).pixels
     np.testing.assert_array_equal(chip, align.whole(pixels, SPEC.input_size))

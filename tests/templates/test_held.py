@@ -10,7 +10,7 @@ import pytest
 from facecli.faces.choice import Choice
 from facecli.models.built_in import BUILT_IN
 from facecli.templates.embedder import Embedder, embedder_id
-from facecli.training import data as training_data
+from facecli.training.chips import ChipCache
 
 KEY = "0" * 64
 
@@ -62,7 +62,7 @@ def test_templates_of_crops_are_kept(cache_dir, people):
     ],
 )
 def test_training_chips_and_where_they_are_kept(aligned, faces, folder, mean, people, cache_dir):
-    chips = training_data._ChipCache(BUILT_IN["dlib"], cache_dir, aligned, 40, Choice(faces))
+    chips = ChipCache(BUILT_IN["dlib"], cache_dir, aligned, 40, Choice(faces))
     assert chips.folder == cache_dir / "chips" / folder
     photo = people / "Clara" / "1.jpg"
     digest, chip = chips(photo)
