@@ -22,11 +22,13 @@ import torch
 from facenet_pytorch import MTCNN
 from PIL import Image as PillowImage
 
-from facecli.config import Detection, default_cache_dir
+from facecli.config import default_cache_dir
 from facecli.faces.face import Face
-from facecli.faces.mtcnn import Detector
+from facecli.faces.mtcnn import Mtcnn
 from facecli.models import mtcnn_networks, runtime
-from facecli.photos import decode as images
+from facecli.photos.decode import decode
+from facecli.photos.find import find_images, read
+from facecli.photos.source import decoder
 
 SIDES = (640, 1280, 2500)
 CONTESTANTS = ("facenet-pytorch", "all", "largest")
@@ -42,23 +44,23 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every sample to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    photos = list(images.find_images([arguments.folder]))[: arguments.photos]
+    photos = list(find_images([arguments.folder]))[: arguments.photos]
     theirs = MTCNN(keep_all=True)
     runners = [
         runtime.load(mtcnn_networks.network(stage), cache_dir=default_cache_dir())
         for stage in mtcnn_networks.STAGES
     ]
-    ours = Detector(runners, Detection())
+    ours = Mtcnn(runners)
     found = agreement(photos, theirs, ours, arguments.folder)
     timed = times(photos[:: max(1, len(photos) // arguments.large)][: arguments.large], theirs, ours)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps({**found, "ms": timed}) + "\n")
 
 
-def agreement(photos: list[Path], theirs: MTCNN, ours: Detector, root: Path) -> dict[str, Any]:
+def agreement(photos: list[Path], theirs: MTCNN, ours: Mtcnn, root: Path) -> dict[str, Any]:
     total, offsets, misses = 0, [], []
     for photo in photos:
-        image = images.decode(images.read(photo), path=photo)
+        image = decode(read(photo), path=photo)
         boxes, probabilities, points = theirs.detect(PillowImage.fromarray(image.pixels), landmarks=True)
         found = ours.all_faces(image)
         for box, probability, landmarks in zip(
@@ -89,7 +91,7 @@ def agreement(photos: list[Path], theirs: MTCNN, ours: Detector, root: Path) -> 
     return {"faces": total, "missed": misses, "landmarks_off_in_eye_distances": apart}
 
 
-def times(photos: list[Path], theirs: MTCNN, ours: Detector) -> dict[str, Any]:
+def times(photos: list[Path], theirs: MTCNN, ours: Mtcnn) -> dict[str, Any]:
     samples = {}
     print("ms a photo (median over photos of the best of 3), JPEG bytes to faces, one thread")
     print(
@@ -105,14 +107,11 @@ def times(photos: list[Path], theirs: MTCNN, ours: Detector) -> dict[str, Any]:
                 buffer, "JPEG", quality=90
             )
             data = buffer.getvalue()
-
-            def decode(at_least_px: int | None = None, data: bytes = data) -> images.Image:
-                return images.decode(data, path="enlarged.jpg", at_least_px=at_least_px)
-
+            enlarged = decoder((Path("enlarged.jpg"), data))
             contestants = (
                 lambda data=data: theirs.detect(PillowImage.open(io.BytesIO(data)).convert("RGB")),
-                lambda decode=decode: ours.all_faces(decode()),
-                lambda decode=decode: ours.first_faces(decode),
+                lambda enlarged=enlarged: ours.all_faces(enlarged(None)),
+                lambda enlarged=enlarged: ours.first_faces(enlarged),
             )
             best = [float("inf")] * len(contestants)
             for _ in range(3):

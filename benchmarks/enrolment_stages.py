@@ -25,7 +25,8 @@ from facecli.gallery.store.writer import Store
 from facecli.models import mtcnn_networks, runtime
 from facecli.models.network import Network, Runner
 from facecli.models.registry import load_network, resolve
-from facecli.photos import decode as images
+from facecli.photos import source
+from facecli.photos.decode import Image as Decoded
 from facecli.templates import embedder
 
 STAGES = (
@@ -115,7 +116,7 @@ def enrol(
     drafts: list[tuple[bytes, tuple[int, int]]],
 ) -> None:
     """Enrol what is in `folder`; note the rows that each network saw by their size, and what was decoded."""
-    load, decode = runtime.load, images.decode
+    load, decode = runtime.load, source.decode
 
     def loaded(network: Network, **options: Any) -> Runner:
         run = load(network, **options)
@@ -127,7 +128,7 @@ def enrol(
 
         return watched
 
-    def decoded(data: bytes, **options: Any) -> images.Image:
+    def decoded(data: bytes, **options: Any) -> Decoded:
         with clock.stage("decode"):
             image = decode(data, **options)
         drafts.append((data, (round(image.width * image.scale), round(image.height * image.scale))))
@@ -139,14 +140,14 @@ def enrol(
     with ExitStack() as patches:
         for what in (
             patch.object(runtime, "load", loaded),
-            patch.object(images, "decode", decoded),
+            patch.object(source, "decode", decoded),
             watch(enrolment, "read", "read and hash"),
             watch(enrolment, "digest", "read and hash"),
             watch(Store, "commit", "commit"),
             watch(pyramid.Pyramid, "level", "detect: levels and crops"),
             watch(pyramid.Pyramid, "crop", "detect: levels and crops"),
-            watch(detect.Detector, "_proposals", "detect: boxes"),
-            watch(detect.Detector, "_faces", "detect: boxes"),
+            watch(detect.Mtcnn, "_proposals", "detect: boxes"),
+            watch(detect.Mtcnn, "_faces", "detect: boxes"),
             watch(align, "similarity", "align"),
             watch(align, "chip", "align"),
         ):

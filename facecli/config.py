@@ -18,21 +18,11 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Detection:
-    """How faces are searched for. All but `min_face_px` are part of an embedder's id: they move landmarks.
-
-    `min_face_px` (at the original scale) only decides how far down the search goes, on a ladder of sizes that
-    stays where it is, so it adds faces without moving the ones already found.
-    """
+    """How faces are searched for, whichever the detector."""
 
     min_face_px: int = 40
-    factor: float = 0.709
-    """Ratio of one step of the image pyramid to the next (the cascade's training value)."""
-    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
-    """Face probabilities that a candidate must reach in the three stages of the cascade."""
-    search_px: int = 600
-    """Longer side that a reduced-scale decoding keeps, where only the largest face is wanted."""
-    sure: float = 0.95
-    """Face probability that ends the search for the largest face."""
+    """The smallest face asked for, in px of the original image. No part of an embedder's id: a smaller one adds
+    faces without moving those found already."""
 
 
 def default_cache_dir() -> Path:

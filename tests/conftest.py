@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from facecli.calibration.fit import calibrate, describe
-from facecli.config import Detection
-from facecli.faces.mtcnn import Detector
+from facecli.faces.mtcnn import Mtcnn
 from facecli.models import mtcnn_networks, runtime
-from facecli.photos import decode
+from facecli.photos.decode import decode
+from facecli.photos.find import read
 from facecli.stats.comparisons import Comparisons
 from facecli.templates.embedder import Embedder
 
@@ -51,7 +51,7 @@ def stages(cache_dir):
 
 @pytest.fixture(scope="session")
 def detector(stages):
-    return Detector(stages, Detection())
+    return Mtcnn(stages)
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +86,7 @@ def group(people, tmp_path_factory):
 @pytest.fixture(scope="session")
 def opened():
     """Return a function that decodes a photo at full scale."""
-    return lambda path: decode.decode(decode.read(path), path=path)
+    return lambda path: decode(read(path), path=path)
 
 
 def made_up_calibration(embedder_id, n_mated=300, n_nonmated=6000):

@@ -22,7 +22,8 @@ from facecli.models import onnx_file
 from facecli.models.built_in import BUILT_IN
 from facecli.models.registry import describe, resolve
 from facecli.models.spec import ModelSpec
-from facecli.photos import decode
+from facecli.photos.decode import decode
+from facecli.photos.find import read
 from facecli.templates.embedder import Embedder
 
 PACKAGES = (
@@ -126,7 +127,7 @@ def _answer(spec: ModelSpec, embedder: Embedder) -> tuple[str, str]:
     """Return the state and detail of the known-answer check of a model that is here."""
     given = onnx_file.known_answer(spec) if spec.family == "onnx_file" else None
     if given is not None:
-        picture = decode.decode(decode.read(given.image), path=given.image).pixels
+        picture = decode(read(given.image), path=given.image).pixels
         chip, expected = picture, np.array(given.embedding, np.float32)
         if picture.shape[:2] != (spec.input_size, spec.input_size):
             return "failed", f"{given.image} is not {spec.input_size} x {spec.input_size} px"

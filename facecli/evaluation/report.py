@@ -14,7 +14,8 @@ from facecli.evaluation.plots import available, drawn
 from facecli.evaluation.records import Record, bounds, figure_name, percent, place, tables
 from facecli.evaluation.worst_cases import FALSE_MATCH, FALSE_NON_MATCH, WorstPair
 from facecli.files.atomic import write_atomic
-from facecli.photos import decode
+from facecli.photos.decode import decode
+from facecli.photos.find import read
 
 THUMBNAIL_PX = 160
 MOST = 10_000
@@ -290,7 +291,7 @@ def _picture(found: Evaluation, name: str) -> str:
 def _thumbnail(path: Path) -> str:
     from PIL import Image
 
-    pixels = decode.decode(decode.read(path), path=path, at_least_px=2 * THUMBNAIL_PX).pixels
+    pixels = decode(read(path), path=path, at_least_px=2 * THUMBNAIL_PX).pixels
     picture = Image.fromarray(pixels)
     picture.thumbnail((2 * THUMBNAIL_PX, 2 * THUMBNAIL_PX))
     buffer = io.BytesIO()

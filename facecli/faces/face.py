@@ -1,14 +1,8 @@
-"""What a detector finds, and how it is given an image."""
+"""What a detector finds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-from facecli.photos.decode import Image
-
-Decode = Callable[[int | None], Image]
-"""Decodes the image so that its longer side keeps at least so many px; None: at full scale."""
 
 
 @dataclass(frozen=True)

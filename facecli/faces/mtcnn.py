@@ -4,7 +4,7 @@ Three networks: the first slides over every level of the pyramid, the second and
 proposes, and the last gives five landmarks (Zhang et al., 2016). Coordinates are continuous: pixel i spans
 [i, i + 1), so pixel centres lie at half-integers. Results are in px of the original image, upright.
 
-The levels sit on one ladder of face sizes, `LADDER_PX / factor**k` of the original image, whatever the smallest
+The levels sit on one ladder of face sizes, `LADDER_PX / FACTOR**k` of the original image, whatever the smallest
 face asked for: asking for smaller ones adds levels and moves none. Searching for every face walks the whole
 ladder. Searching for the largest (or the most central of the large) walks it from the coarse end, on an image
 decoded at reduced scale, and stops at the step that shows a face.
@@ -13,18 +13,29 @@ decoded at reduced scale, and stops at the step that shows a face.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facecli.arrays import Array
 from facecli.config import Detection
-from facecli.faces.face import Decode, Face
+from facecli.faces.detector import FaceDetector, Identity
+from facecli.faces.face import Face
 from facecli.faces.pyramid import Pyramid
-from facecli.models.network import Runner
+from facecli.models import mtcnn_networks
+from facecli.models.network import Network, Runner
 from facecli.photos.decode import Image
+from facecli.photos.source import Decode
 
+FACTOR = 0.709
+"""Ratio of one step of the image pyramid to the next (the cascade's training value)."""
+THRESHOLDS = (0.6, 0.7, 0.7)
+"""Face probabilities that a candidate must reach in the three stages of the cascade."""
+SEARCH_PX = 600
+"""Longer side that a reduced-scale decoding keeps, where only the largest face is wanted."""
+SURE = 0.95
+"""Face probability that ends the search for the largest face."""
 LADDER_PX = 20.0
 """A face side on the ladder of levels."""
 CELL_PX = 12
@@ -34,15 +45,29 @@ REFINE_PX = 24
 OUTPUT_PX = 48
 
 
-class Detector:
-    """The cascade, ready to run: three runners and the search limits."""
+class Mtcnn(FaceDetector):
+    """The cascade, ready to run: three runners.
 
-    def __init__(self, stages: Sequence[Runner], limits: Detection) -> None:
+    `min_face_px` (at the original scale) only decides how far down the search goes.
+    """
+
+    identity = Identity(
+        weights=[stage.sha256 for stage in mtcnn_networks.STAGES],
+        search={"factor": FACTOR, "thresholds": THRESHOLDS, "search_px": SEARCH_PX, "sure": SURE},
+    )
+    smallest_px = CELL_PX
+
+    def __init__(self, stages: Sequence[Runner], min_face_px: int = Detection.min_face_px) -> None:
         self.propose, self.refine, self.output = stages
-        self.limits = limits
+        self.min_face_px = min_face_px
+
+    @classmethod
+    def load(cls, run: Callable[[Network], Runner], min_face_px: int) -> Mtcnn:
+        """Return the cascade over its three networks, made ready by `run`."""
+        return cls([run(mtcnn_networks.network(stage)) for stage in mtcnn_networks.STAGES], min_face_px)
 
     def all_faces(self, image: Image) -> list[Face]:
-        """Return every face of `limits.min_face_px` or more in an image at full scale, largest first.
+        """Return every face of `min_face_px` or more in an image at full scale, largest first.
 
         Smaller faces that happen to be seen are returned too.
         """
@@ -56,7 +81,7 @@ class Detector:
         The search ends at the first scale whose faces show the largest of the image, or with `central` one
         that covers the image's centre; smaller faces may be missing.
         """
-        image = decode(self.limits.search_px)
+        image = decode(SEARCH_PX)
         pyramid = Pyramid(image.pixels)
         boxes = _NOTHING
         searched_px = 0.0
@@ -71,12 +96,12 @@ class Detector:
             if searched_px < _FREE_PX or not len(boxes):
                 continue
             faces = self._faces(pyramid, boxes, image)
-            sure = [face for face in faces if face.probability >= self.limits.sure]
+            sure = [face for face in faces if face.probability >= SURE]
             if central:
                 ends = any(face.covers(image.width / 2, image.height / 2) for face in sure)
             else:
                 # Cut off by the border, a face may show less than a whole one of the next scale.
-                next_area = (side * self.limits.factor) ** 2
+                next_area = (side * FACTOR) ** 2
                 ends = bool(sure) and sure[0].area_within(image.width, image.height) >= next_area
             if ends:
                 return faces, image
@@ -86,13 +111,13 @@ class Detector:
         """Yield face sides in px of the original, largest first, down to a step below the smallest asked for."""
 
         def rung(side: float) -> float:
-            return math.log(LADDER_PX / side) / math.log(self.limits.factor)
+            return math.log(LADDER_PX / side) / math.log(FACTOR)
 
         # A face as small as the window must fill it to be seen, hence the further step.
-        finest = math.floor(rung(self.limits.min_face_px * self.limits.factor) + 1e-3)
+        finest = math.floor(rung(self.min_face_px * FACTOR) + 1e-3)
         coarsest = math.floor(rung(min(image.width, image.height)))
         for k in range(coarsest, finest - 1, -1):
-            yield LADDER_PX / self.limits.factor**k
+            yield LADDER_PX / FACTOR**k
 
     def _proposals(self, pyramid: Pyramid, side: float) -> Array:
         """Return what the first network sees at the level of face side `side`: [n, 9] box, score, shift."""
@@ -101,7 +126,7 @@ class Detector:
         if min(level.shape[1:]) < CELL_PX:
             return _NOTHING
         score, shift = self._slide(level)
-        rows, columns = np.nonzero(score >= self.limits.thresholds[0])
+        rows, columns = np.nonzero(score >= THRESHOLDS[0])
         score = score[rows, columns]
         corner = STRIDE_PX * np.stack([columns, rows], axis=1)
         boxes = np.floor(np.concatenate([corner + 1, corner + CELL_PX], axis=1) / scale).astype(np.float32)
@@ -137,14 +162,14 @@ class Detector:
         if not len(boxes):
             return []
         probability, shift = self.refine(crops)
-        good = probability[:, 1] > self.limits.thresholds[1]
+        good = probability[:, 1] > THRESHOLDS[1]
         boxes, score, shift = boxes[good], probability[good, 1], shift[good]
         keep = suppress(boxes, score, 0.7)
         boxes, crops = _crops(pyramid, _squared(_shifted(boxes[keep], shift[keep], 1)), OUTPUT_PX)
         if not len(boxes):
             return []
         probability, shift, points = self.output(crops)
-        good = probability[:, 1] > self.limits.thresholds[2]
+        good = probability[:, 1] > THRESHOLDS[2]
         boxes, score, shift, points = boxes[good], probability[good, 1], shift[good], points[good]
         corner, size = boxes[:, None, :2] - 1, (boxes[:, 2:] - boxes[:, :2])[:, None] + 1
         landmarks = corner + size * points.reshape(-1, 2, 5).transpose(0, 2, 1)  # [n, 5, 2]
@@ -165,17 +190,17 @@ def suppress(boxes: Array, scores: Array, overlap: float, *, of_smaller: bool = 
     A box goes when a better one covers it by more than `overlap`: intersection over union, or over the
     smaller of the two areas.
     """
-    kept: list[int] = []
+    staying: list[int] = []
     left = np.argsort(-scores, kind="stable")
     while len(left):
         stays = _little_overlap(boxes[left[:_HEADS]], boxes[left], overlap, of_smaller)
         alive = np.ones(len(left), bool)
         for i in range(len(stays)):
             if alive[i]:
-                kept.append(left[i])
+                staying.append(left[i])
                 alive &= stays[i]
         left = left[_HEADS:][alive[_HEADS:]]
-    return np.array(kept, np.intp)
+    return np.array(staying, np.intp)
 
 
 _HEADS = 64

@@ -95,10 +95,9 @@ def network(stage: Stage) -> Network:
 
 def read_weights(stage: Stage) -> dict[str, Array]:
     """Return the stage's parameters by name; raises `WeightsMissing` when the file is absent or altered."""
-    found = importlib.util.find_spec("facenet_pytorch")
-    path = (
-        None if found is None or found.origin is None else Path(found.origin).parent / f"data/{stage.name}.pt"
-    )
+    package = importlib.util.find_spec("facenet_pytorch")
+    origin = None if package is None else package.origin
+    path = None if origin is None else Path(origin).parent / f"data/{stage.name}.pt"
     if path is None or not path.is_file():
         raise WeightsMissing(
             "the face detector's weights are not installed", hint="pip install 'facenet-pytorch<2.6'"

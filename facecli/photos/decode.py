@@ -21,9 +21,6 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from facecli.errors import UnreadableImage
-from facecli.photos.find import FileEntry, digest, find_images, read, walk
-
-__all__ = ["FileEntry", "Image", "decode", "digest", "find_images", "read", "walk"]
 
 MAX_PIXELS = 200_000_000
 """Largest picture that is decoded, at about 10 bytes a pixel; phone cameras reach 200 megapixels."""
@@ -142,11 +139,7 @@ def decode(data: bytes, *, path: str | os.PathLike[str], at_least_px: int | None
         _check_size(picture, width, height, path)
         picture.load()
         orientation = _orientation(picture)
-        rgb = _rgb(picture, kind)
-        turn = _UPRIGHT.get(orientation)
-        if turn is not None:
-            rgb = rgb.transpose(turn)
-        pixels = np.asarray(rgb)
+        pixels = _upright(picture, kind, orientation)
     except _DECODER_ERRORS as error:
         raise _undecodable(kind, data, error, path) from error
     if scale == 1.0:
@@ -154,6 +147,22 @@ def decode(data: bytes, *, path: str | os.PathLike[str], at_least_px: int | None
     elif orientation in _LYING:
         width, height = height, width
     return Image(pixels, width, height, scale)
+
+
+def from_picture(picture: PIL.Image.Image, *, path: str | os.PathLike[str]) -> Image:
+    """Return a picture of Pillow's, opened or drawn, as `decode` returns a file's: upright, RGB, at full scale.
+
+    Of an animation, the frame that the picture stands at. Raises `UnreadableImage` as `decode` does.
+    """
+    _check_size(picture, *picture.size, path)
+    try:
+        picture.load()
+        pixels = _upright(picture, picture.format or "", _orientation(picture))
+    except _DECODER_ERRORS as error:
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImage(f"cannot be decoded ({detail})", path=path) from error
+    height, width = pixels.shape[:2]
+    return Image(pixels, width, height)
 
 
 def _kind(data: bytes, path: str | os.PathLike[str]) -> str:
@@ -237,6 +246,13 @@ def _orientation(picture: PIL.Image.Image) -> object:
         return picture.getexif().get(_ORIENTATION, 1)
     except _DECODER_ERRORS:
         return 1
+
+
+def _upright(picture: PIL.Image.Image, kind: str, orientation: object) -> NDArray[np.uint8]:
+    """Return the pixels of a loaded picture, uint8 [H, W, 3], RGB, turned as `orientation` says."""
+    rgb = _rgb(picture, kind)
+    turn = _UPRIGHT.get(orientation)
+    return np.asarray(rgb if turn is None else rgb.transpose(turn))
 
 
 def _rgb(picture: PIL.Image.Image, kind: str) -> PIL.Image.Image:

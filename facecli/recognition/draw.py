@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from facecli.errors import UsageError
-from facecli.photos import decode
+from facecli.photos.decode import decode
+from facecli.photos.find import read
 
 KNOWN, UNKNOWN = (40, 180, 90), (225, 60, 50)
 """Colours of the boxes of people who were found, and of those who were not."""
@@ -20,7 +21,7 @@ def draw_faces(photo: Path, found: Iterable[dict[str, Any]], target: Path) -> No
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    picture = Image.fromarray(decode.decode(decode.read(photo), path=photo).pixels)
+    picture = Image.fromarray(decode(read(photo), path=photo).pixels)
     pen = ImageDraw.Draw(picture)
     unit = max(picture.size) / 300
     font = ImageFont.load_default(max(12, round(5 * unit)))

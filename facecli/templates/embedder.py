@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
-from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,17 +18,16 @@ import numpy as np
 
 from facecli.arrays import Array, Pixels
 from facecli.config import BATCH_SIZE, Detection, cores
-from facecli.errors import FaceError, NoFace, UsageError
-from facecli.faces import align
+from facecli.errors import FaceError, UsageError
 from facecli.faces.choice import Choice
-from facecli.faces.face import Face
-from facecli.faces.mtcnn import Detector
+from facecli.faces.crop import Crops, cut
+from facecli.faces.detector import DEFAULT_DETECTOR, detector_class
 from facecli.hooks import Notify
-from facecli.models import mtcnn_networks, runtime
+from facecli.models import runtime
 from facecli.models.registry import load_network, resolve
 from facecli.models.spec import ModelSpec
-from facecli.photos import decode as images
-from facecli.templates.template import Embedded, Enrolled, FaceTemplate, Photo
+from facecli.photos.source import NamedPhoto, decoder
+from facecli.templates.template import Embedded, Enrolled, FaceTemplate
 
 PIPELINE = 1
 """Part of every id: raise it when decoding, detection or alignment change what a template comes out as."""
@@ -56,6 +54,7 @@ class Embedder:
         face: int | None = None,
         aligned: bool = False,
         min_face_px: int = Detection.min_face_px,
+        detector: str = DEFAULT_DETECTOR,
         workers: int | None = None,
         notify: Notify | None = None,
         progress: Callable[[int, int | None], None] | None = None,
@@ -63,29 +62,29 @@ class Embedder:
         """Load `model`, preparing on first use what it needs.
 
         `faces` is one of `choice.POLICIES`; `face` asks for one index instead. `aligned` takes images as face crops:
-        nothing is searched. `weights` is a file to use in place of the model's own. `progress` hears of a
-        download. Raises `UsageError`, `WeightsMissing` and what `resolve` raises.
+        nothing is searched; otherwise `detector` is one of `DETECTORS`. `weights` is a file to use in place of
+        the model's own. `progress` hears of a download.
+
+        Raises `UsageError`, `WeightsMissing` and what `resolve` raises.
         """
-        if min_face_px < 12:
+        kind = detector_class(detector)
+        if min_face_px < kind.smallest_px:
             raise UsageError(
-                f"the smallest face is {min_face_px} px", hint="the detector sees faces of 12 px or more"
+                f"the smallest face is {min_face_px} px",
+                hint=f"the detector sees faces of {kind.smallest_px} px or more",
             )
         self.spec: ModelSpec = resolve(model)
         self.choice = Choice(faces, face)
         self.aligned = aligned
         self.workers = workers if workers is not None else cores()
-        self._search = replace(Detection(), min_face_px=min_face_px)
+        self.min_face_px = min_face_px
         network = load_network(
             self.spec, cache_dir=cache_dir, weights=weights, notify=notify, progress=progress
         )
         load = partial(runtime.load, cache_dir=cache_dir, device=device, notify=notify)
         self._network = load(network)
-        self._detector = (
-            None
-            if aligned
-            else Detector([load(mtcnn_networks.network(s)) for s in mtcnn_networks.STAGES], self._search)
-        )
-        self.id = embedder_id(self.spec, network.key, aligned)
+        self._detector = None if aligned else kind.load(load, min_face_px)
+        self.id = embedder_id(self.spec, network.key, aligned, detector)
 
     @property
     def dim(self) -> int:
@@ -95,7 +94,7 @@ class Embedder:
     @property
     def limits(self) -> str:
         """Return what decides whether an image has a face at all, for those that remember which had none."""
-        return "aligned" if self.aligned else f"faces of {self._search.min_face_px} px or more"
+        return "aligned" if self.aligned else f"faces of {self.min_face_px} px or more"
 
     def choosing(self, faces: str, face: int | None = None) -> Embedder:
         """Return this embedder with another choice of faces; the networks are shared."""
@@ -103,7 +102,7 @@ class Embedder:
         other.choice = Choice(faces, face)
         return other
 
-    def embed(self, photos: Iterable[Photo]) -> Iterator[Embedded | FaceError]:
+    def embed(self, photos: Iterable[NamedPhoto]) -> Iterator[Embedded | FaceError]:
         """Yield one result per photo, in order: its chosen faces, or what was wrong with it.
 
         `photos` is read a few batches ahead. An image with no face is a `NoFace`; with the policy `one`,
@@ -125,7 +124,7 @@ class Embedder:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def enrol(self, photos: Iterable[Photo]) -> Iterator[Enrolled | FaceError]:
+    def enrol(self, photos: Iterable[NamedPhoto]) -> Iterator[Enrolled | FaceError]:
         """Yield one template per photo, in order, for a database: the chosen face, or what was wrong."""
         for result in self.embed(photos):
             if isinstance(result, FaceError):
@@ -157,78 +156,25 @@ class Embedder:
             rows.append((raw / np.where(length > 0, length, 1)).astype(np.float32))
         return np.concatenate(rows)
 
-    def _embed_task(self, task: list[Photo]) -> list[Embedded | FaceError]:
-        located = [self._locate(path, data) for path, data in task]
-        chips = [chip for found in located if not isinstance(found, FaceError) for _, _, chip in found[1]]
+    def _embed_task(self, task: list[NamedPhoto]) -> list[Embedded | FaceError]:
+        cut_photos = [self._cut(photo) for photo in task]
+        chips = [crop.chip for crops in cut_photos if isinstance(crops, Crops) for crop in crops.chosen]
         size = self.spec.input_size
         templates = iter(self.templates(np.stack(chips) if chips else np.empty((0, size, size, 3), np.uint8)))
         results: list[Embedded | FaceError] = []
-        for found in located:
-            if isinstance(found, FaceError):
-                results.append(found)
+        for (path, _), crops in zip(task, cut_photos, strict=True):
+            if isinstance(crops, FaceError):
+                results.append(crops)
                 continue
-            empty, faces = found
-            chosen = tuple(FaceTemplate(face, index, next(templates)) for face, index, _ in faces)
-            results.append(replace(empty, faces=chosen))
+            faces = tuple(FaceTemplate(crop.face, crop.index, next(templates)) for crop in crops.chosen)
+            results.append(Embedded(path, crops.width, crops.height, crops.n_faces, faces))
         return results
 
-    def _locate(
-        self, path: Path, data: bytes | None
-    ) -> tuple[Embedded, list[tuple[Face, int, Pixels]]] | FaceError:
-        """Return the image's record, yet without templates, and its chosen faces with their chips."""
+    def _cut(self, photo: NamedPhoto) -> Crops | FaceError:
         try:
-            content = data if data is not None else images.read(path)
-
-            def decode(at_least_px: int | None) -> images.Image:
-                return images.decode(content, path=path, at_least_px=at_least_px)
-
-            if self._detector is None:
-                image = decode(2 * self.spec.input_size)
-                faces, chosen = [_whole_face(image)], [0]
-                chips = [align.whole(image.pixels, self.spec.input_size)]
-            else:
-                if self.choice.needs_all:
-                    image = decode(None)
-                    faces = self._detector.all_faces(image)
-                else:
-                    faces, image = self._detector.first_faces(decode, central=self.choice.policy == "center")
-                if not faces:
-                    raise self._no_face(image, path)
-                chosen = self.choice.of(faces, image.width, image.height, path=path)
-                chips, image = self._chips(image, [faces[index] for index in chosen], decode)
+            return cut(decoder(photo), self.spec, self._detector, self.choice, path=photo[0])
         except FaceError as error:
             return error
-        record = Embedded(path, image.width, image.height, len(faces), ())
-        return record, [(faces[index], index, chip) for index, chip in zip(chosen, chips, strict=True)]
-
-    def _no_face(self, image: images.Image, path: Path) -> NoFace:
-        return NoFace(
-            f"no face of {self._search.min_face_px} px or more found in {image.width} x {image.height} px",
-            path=path,
-            hint="try a smaller --min-face, or --aligned if the image is a face crop",
-        )
-
-    def _chips(
-        self, image: images.Image, faces: list[Face], decode: Callable[[int | None], images.Image]
-    ) -> tuple[list[Pixels], images.Image]:
-        """Return the chip of each face, from an image decoded finely enough not to enlarge what is there."""
-        size = self.spec.input_size
-        matrices = [
-            align.onto_square(face.box, size, self.spec.crop_margin)
-            if self.spec.template is None
-            else align.similarity(face.landmarks, self.spec.template)
-            for face in faces
-        ]
-        wanted = max(align.scale_of(matrix) for matrix in matrices)
-        if image.scale < min(wanted, 1.0):
-            image = decode(int(np.ceil(max(image.width, image.height) * min(wanted, 1.0))))
-        height, width = image.pixels.shape[:2]
-        to_original = np.array([image.width / width, image.height / height])
-        chips = []
-        for matrix in matrices:
-            matrix = np.concatenate([matrix[:, :2] * to_original, matrix[:, 2:]], axis=1)
-            chips.append(align.chip(image.pixels, matrix, size))
-        return chips, image
 
 
 def prepare(chips: Pixels, spec: ModelSpec) -> Array:
@@ -240,10 +186,9 @@ def prepare(chips: Pixels, spec: ModelSpec) -> Array:
     return planes
 
 
-def embedder_id(spec: ModelSpec, network_key: str, aligned: bool) -> str:
+def embedder_id(spec: ModelSpec, network_key: str, aligned: bool, detector: str = DEFAULT_DETECTOR) -> str:
     """Return the model's name and a digest of all that changes a template."""
-    search = asdict(Detection())
-    del search["min_face_px"]
+    searched = None if aligned else detector_class(detector).identity
     what = {
         "pipeline": PIPELINE,
         "network": network_key,
@@ -255,17 +200,17 @@ def embedder_id(spec: ModelSpec, network_key: str, aligned: bool) -> str:
         "precision": "float32",
         "template": None if aligned else spec.template,
         "crop_margin": None if aligned else spec.crop_margin,
-        "detector": None if aligned else [stage.sha256 for stage in mtcnn_networks.STAGES],
-        "search": None if aligned else search,
+        "detector": None if searched is None else searched.weights,
+        "search": None if searched is None else searched.search,
     }
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in spec.name)
     return f"{safe}{'-aligned' if aligned else ''}-{digest[:12]}"
 
 
-def _tasks(photos: Iterable[Photo], workers: int) -> Iterator[list[Photo]]:
+def _tasks(photos: Iterable[NamedPhoto], workers: int) -> Iterator[list[NamedPhoto]]:
     """Cut `photos` into tasks that grow from one photo to `_PHOTOS_A_TASK`, so that a few keep all cores busy."""
-    task: list[Photo] = []
+    task: list[NamedPhoto] = []
     count = 0
     for photo in photos:
         task.append(photo)
@@ -275,7 +220,3 @@ def _tasks(photos: Iterable[Photo], workers: int) -> Iterator[list[Photo]]:
             count += 1
     if task:
         yield task
-
-
-def _whole_face(image: images.Image) -> Face:
-    return Face((0.0, 0.0, float(image.width), float(image.height)), (), 1.0)

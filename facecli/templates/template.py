@@ -9,9 +9,6 @@ from typing import NamedTuple
 from facecli.arrays import Array
 from facecli.faces.face import Face
 
-Photo = tuple[Path, bytes | None]
-"""A name for messages, and the file's bytes; None: read them from the path."""
-
 
 @dataclass(frozen=True)
 class FaceTemplate:

@@ -1,39 +1,33 @@
 """What a network is trained on: chips with the subjects they show, from a folder per subject or MNIST's files.
 
-Photos are searched for a face and aligned once; the chips are kept in the cache folder under the
-digest of the photo's bytes, so a second run, or a run on more photos, only works on what is new.
+Photos are searched for a face and aligned once (`chips`), so a second run, or a run on more photos, only works on
+what is new.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import json
-import os
 import zlib
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from facecli.arrays import Pixels
 from facecli.calibration.calibration import data_digest
 from facecli.config import Detection
-from facecli.errors import BadInput, FaceError, NoFace, NoSuchFile, UnreadableImage, UsageError, printable
-from facecli.faces import align
+from facecli.errors import BadInput, FaceError, NoSuchFile, UsageError, printable
 from facecli.faces.choice import Choice
-from facecli.faces.mtcnn import Detector
 from facecli.hooks import Progress
-from facecli.models import mtcnn_networks, runtime
 from facecli.models.spec import ModelSpec
-from facecli.photos import decode as images
-from facecli.templates.embedder import PIPELINE
-
-Chips = NDArray[np.uint8]
+from facecli.photos.find import walk
+from facecli.training.chips import ChipCache
 
 IDX_IMAGES = 0x00000803
 IDX_LABELS = 0x00000801
@@ -49,7 +43,7 @@ class TrainingSet:
     where each of `subjects` comes from, for those that were put together; empty when they come from one place.
     """
 
-    chips: Chips
+    chips: Pixels
     labels: NDArray[np.int64]
     subjects: tuple[str, ...]
     digests: tuple[str, ...]
@@ -113,20 +107,20 @@ def load(
         )
     if faces not in ("largest", "center"):
         raise UsageError(f"one face of a photo is trained on, not '{faces}'", hint="choose largest or center")
-    cut = _Cutter(spec, cache_dir, aligned, min_face_px, Choice(faces))
-    chips: list[Chips] = []
+    chip_of = ChipCache(spec, cache_dir, aligned, min_face_px, Choice(faces))
+    chips: list[Pixels] = []
     shown: list[str] = []
     digests: list[str] = []
     failures: list[FaceError] = []
     with ThreadPoolExecutor(workers, thread_name_prefix="facecli") as pool:
-        results = pool.map(cut, (path for _, path in photos))
-        for done, ((subject, _), (digest, chip)) in enumerate(zip(photos, results, strict=True), 1):
+        results = pool.map(chip_of, (path for _, path in photos))
+        for done, ((subject, _), (photo_digest, chip)) in enumerate(zip(photos, results, strict=True), 1):
             if isinstance(chip, FaceError):
                 failures.append(chip)
             else:
                 chips.append(chip)
                 shown.append(subject)
-                digests.append(digest)
+                digests.append(photo_digest)
             if progress is not None:
                 progress(done, len(photos))
     if not chips:
@@ -223,7 +217,7 @@ def _load_idx(path: Path, size: int) -> TrainingSet:
 def _photos(root: Path) -> tuple[list[tuple[str, Path]], int]:
     """Return (subject, path) of the images in the subjects' folders, and how many lie loose."""
     photos, loose = [], 0
-    for entry in images.walk(root):
+    for entry in walk(root):
         path = Path(entry.path)
         parts = path.relative_to(root).parts
         if len(parts) > 1:
@@ -231,101 +225,3 @@ def _photos(root: Path) -> tuple[list[tuple[str, Path]], int]:
         else:
             loose += 1
     return photos, loose
-
-
-class _Cutter:
-    """Cuts the chip of one face out of a photo, once."""
-
-    def __init__(
-        self, spec: ModelSpec, cache_dir: Path, aligned: bool, min_face_px: int, choice: Choice
-    ) -> None:
-        self.spec, self.aligned, self.choice = spec, aligned, choice
-        self.limits = Detection(min_face_px=min_face_px)
-        what = {
-            "pipeline": PIPELINE,
-            "input_size": spec.input_size,
-            "template": None if aligned else spec.template,
-            "crop_margin": None if aligned else spec.crop_margin,
-            "detector": None if aligned else [stage.sha256 for stage in mtcnn_networks.STAGES],
-            "search": None if aligned else asdict(self.limits),
-            "faces": None if aligned else choice.policy,
-        }
-        key = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-        self.folder = cache_dir / "chips" / key[:16]
-        if not aligned:
-            runners = [
-                runtime.load(mtcnn_networks.network(stage), cache_dir=cache_dir)
-                for stage in mtcnn_networks.STAGES
-            ]
-            self.detector = Detector(runners, self.limits)
-
-    def __call__(self, path: Path) -> tuple[str, Chips | FaceError]:
-        """Return the digest of the photo ("" if it cannot be read) and its chip, or what was wrong with it."""
-        try:
-            content = images.read(path)
-        except FaceError as error:
-            return "", error
-        digest = images.digest(content)
-        kept = self.folder / digest[:2] / f"{digest[2:]}.npy"
-        known = self._known(kept, path)
-        if known is not None:
-            return digest, known
-        try:
-            chip: Chips | FaceError = self._cut(content, path)
-        except FaceError as error:
-            chip = error
-        self._keep(kept, chip)
-        return digest, chip
-
-    def _cut(self, content: bytes, path: Path) -> Chips:
-        size = self.spec.input_size
-        if self.aligned:
-            return align.whole(images.decode(content, path=path).pixels, size)
-
-        def decode(at_least_px: int | None) -> images.Image:
-            return images.decode(content, path=path, at_least_px=at_least_px)
-
-        faces, image = self.detector.first_faces(decode, central=self.choice.policy == "center")
-        if not faces:
-            raise NoFace(
-                f"no face of {self.limits.min_face_px} px or more found in {image.width} x {image.height} px",
-                path=path,
-                hint="try a smaller --min-face, or --aligned if the images are face crops",
-            )
-        face = faces[self.choice.of(faces, image.width, image.height, path=path)[0]]
-        matrix = (
-            align.onto_square(face.box, size, self.spec.crop_margin)
-            if self.spec.template is None
-            else align.similarity(face.landmarks, self.spec.template)
-        )
-        wanted = min(align.scale_of(matrix), 1.0)
-        if image.scale < wanted:
-            # Decoded at a scale that sufficed for the search, but would blur the chip.
-            image = decode(int(np.ceil(max(image.width, image.height) * wanted)))
-        height, width = image.pixels.shape[:2]
-        to_original = np.array([image.width / width, image.height / height])
-        matrix = np.concatenate([matrix[:, :2] * to_original, matrix[:, 2:]], axis=1)
-        return align.chip(image.pixels, matrix, size)
-
-    def _known(self, kept: Path, path: Path) -> Chips | FaceError | None:
-        """Return the chip that was cut before, or the reason why there was none; None if it is not known."""
-        try:
-            data = np.load(kept)
-        except (OSError, ValueError, EOFError):
-            return None
-        size = self.spec.input_size
-        if data.dtype == np.uint8 and data.shape == (size, size, 3):
-            return data
-        if data.dtype != np.uint8 or data.ndim != 1:
-            return None
-        kind, what, hint = json.loads(data.tobytes())
-        return (NoFace if kind == NoFace.code else UnreadableImage)(what, path=path, hint=hint)
-
-    def _keep(self, kept: Path, chip: Chips | FaceError) -> None:
-        if isinstance(chip, FaceError):
-            chip = np.frombuffer(json.dumps([chip.code, chip.what, chip.hint]).encode(), np.uint8)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        aside = kept.with_name(f".{kept.stem}.{os.getpid()}.npy")
-        # Renamed and not synced: a chip that a power cut tears is seen by its length and cut again.
-        np.save(aside, chip)
-        os.replace(aside, kept)

@@ -20,10 +20,11 @@ from facecli.calibration.fit import describe
 from facecli.errors import BadInput, FaceError, NoFace, SeveralFaces, printable
 from facecli.hooks import Progress
 from facecli.photos.find import digest, read
+from facecli.photos.source import NamedPhoto
 from facecli.stats.comparisons import Comparisons
 from facecli.stats.cross import cross_comparisons
 from facecli.templates.reading import FailedProbe, Probe, read_templates
-from facecli.templates.template import Embedded, Failure, Photo
+from facecli.templates.template import Embedded, Failure
 from facecli.trials.pairs import PairSet, images, subjects_of
 
 BLOCK = 65_536
@@ -36,7 +37,7 @@ class PhotoEmbedder(Protocol):
     @property
     def dim(self) -> int: ...
 
-    def embed(self, photos: Iterator[Photo]) -> Iterator[Embedded | FaceError]: ...
+    def embed(self, photos: Iterator[NamedPhoto]) -> Iterator[Embedded | FaceError]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +92,7 @@ def embed_samples(
     """
     digests: list[str] = []
 
-    def photos() -> Iterator[Photo]:
+    def photos() -> Iterator[NamedPhoto]:
         for path in paths:
             data: bytes | None
             try:

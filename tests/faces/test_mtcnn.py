@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -14,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from facecli.config import Detection
 from facecli.faces import mtcnn
 from facecli.faces.face import Face
-from facecli.faces.mtcnn import Detector, suppress
-from facecli.photos import decode
+from facecli.faces.mtcnn import Mtcnn, suppress
+from facecli.photos.decode import Image as Decoded
+from facecli.photos.decode import decode
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +34,12 @@ def peer():
     return found
 
 
-def by(stages, **limits):
-    return Detector(stages, replace(Detection(), **limits))
+def by(stages, min_face_px):
+    return Mtcnn(stages, min_face_px)
 
 
 def decoder(data):
-    return lambda at_least_px: decode.decode(data, path="photo", at_least_px=at_least_px)
+    return lambda at_least_px: decode(data, path="photo", at_least_px=at_least_px)
 
 
 def jpeg(picture, **options):
@@ -104,8 +103,8 @@ def test_the_search_for_the_largest_ends_early(stages, group):
         levels.append(batch.shape[2:])
         return stages[0](batch)
 
-    counting = Detector([propose, *stages[1:]], Detection())
-    counting.all_faces(decode.decode(group.read_bytes(), path=group))
+    counting = Mtcnn([propose, *stages[1:]])
+    counting.all_faces(decode(group.read_bytes(), path=group))
     everything = sum(height * width for height, width in levels)
     levels.clear()
     counting.first_faces(decoder(group.read_bytes()))
@@ -171,7 +170,7 @@ def test_reduced_scale_decoding_gives_the_same_face(detector, people, probes):
         data = jpeg(enlarged(path, 2500))
         reduced, image = detector.first_faces(decoder(data))
         assert image.scale == 0.25
-        whole = decode.decode(data, path=path)
+        whole = decode(data, path=path)
         full = detector.all_faces(whole)
         assert (image.width, image.height) == (whole.width, whole.height)
         assert iou(reduced[0].box, full[0].box) >= 0.9
@@ -189,7 +188,7 @@ def test_a_small_face_in_a_large_photo_is_looked_for_at_full_scale(detector, peo
 
 @pytest.mark.parametrize("size", [(1, 1), (11, 300), (300, 11), (12, 12), (640, 480)])
 def test_a_blank_image_shows_no_face(size, detector):
-    image = decode.Image(np.full((size[1], size[0], 3), 120, np.uint8), *size)
+    image = Decoded(np.full((size[1], size[0], 3), 120, np.uint8), *size)
     assert detector.all_faces(image) == []
     assert detector.first_faces(lambda at_least_px: image)[0] == []
 
@@ -206,7 +205,7 @@ def test_a_face_cut_off_by_the_border_does_not_hide_a_larger_whole_one(detector,
     canvas.paste(enlarged(people / "Arthur" / "1.jpg", 520), (-270, -20))  # less than half of it is shown
     canvas.paste(enlarged(people / "Clara" / "1.jpg", 330), (420, 80))
     data = jpeg(canvas)
-    every = detector.all_faces(decode.decode(data, path="photo"))
+    every = detector.all_faces(decode(data, path="photo"))
     first, _ = detector.first_faces(decoder(data))
     assert iou(first[0].box, every[0].box) > 0.9
 

@@ -476,7 +476,8 @@ def test_nothing_is_printed_by_the_libraries_below(tmp_path):
     done = python(
         "import sys",
         "from facecli.errors import UnreadableImage",
-        "from facecli.photos.decode import decode, find_images, read",
+        "from facecli.photos.decode import decode",
+        "from facecli.photos.find import find_images, read",
         f"for path in find_images([{str(tmp_path)!r}]):",
         "    try: decode(read(path), path=path)",
         "    except UnreadableImage: print('refused')",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import threading
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,6 @@ import pytest
 from conftest import GROUP, iou
 from PIL import Image
 
-from facecli import config
-from facecli.config import Detection
 from facecli.errors import (
     FaceError,
     NoFace,
@@ -24,8 +22,10 @@ from facecli.errors import (
     UsageError,
     WeightsMissing,
 )
-from facecli.models import mtcnn_networks
+from facecli.faces import align
+from facecli.faces.mtcnn import Mtcnn
 from facecli.models.built_in import BUILT_IN
+from facecli.photos import source
 from facecli.templates import embedder as module
 from facecli.templates.embedder import Embedder, embedder_id, prepare
 from facecli.templates.template import Embedded, Enrolled
@@ -132,14 +132,14 @@ def test_a_chip_is_never_enlarged_from_a_reduced_decoding(embedder, people, monk
     stream = io.BytesIO()
     canvas.save(stream, "JPEG", quality=95)
     scales = []
-    decode = module.images.decode
+    decode = source.decode
 
     def watched(data, *, path, at_least_px=None):
         image = decode(data, path=path, at_least_px=at_least_px)
         scales.append(image.scale)
         return image
 
-    monkeypatch.setattr(module.images, "decode", watched)
+    monkeypatch.setattr(source, "decode", watched)
     (found,) = embedder.embed([(Path("large"), stream.getvalue())])
     assert scales == [0.25, 1.0] or scales == [0.25, 0.5]
     (plain,) = embedder.embed([(people / "Clara" / "1.jpg", None)])
@@ -244,7 +244,7 @@ def test_an_error_of_the_source_ends_the_threads_too(embedder, people):
 
 
 def test_a_bug_in_a_worker_is_not_swallowed(embedder, people, monkeypatch):
-    monkeypatch.setattr(module.align, "chip", lambda *_: 1 / 0)
+    monkeypatch.setattr(align, "chip", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         list(other(embedder, workers=2).embed(photos(sorted(people.glob("*/1.jpg")))))
     assert not facecli_threads()
@@ -273,12 +273,11 @@ def test_the_id_changes_with_the_input_contract(change):
     assert embedder_id(replace(SPEC, **change), KEY, False) != embedder_id(SPEC, KEY, False)
 
 
-@pytest.mark.parametrize("name", [field for field in asdict(Detection()) if field != "min_face_px"])
-def test_the_id_changes_with_the_search_limits(name, monkeypatch):
+@pytest.mark.parametrize("name", Mtcnn.identity.search)
+def test_the_id_changes_with_the_search(name, monkeypatch):
     before, aligned = (embedder_id(SPEC, KEY, crops) for crops in (False, True))
-    value = getattr(Detection(), name)
-    other_value = tuple(v / 2 for v in value) if isinstance(value, tuple) else value / 2
-    monkeypatch.setattr(module, "Detection", lambda: replace(config.Detection(), **{name: other_value}))
+    search = {**Mtcnn.identity.search, name: 0.5}
+    monkeypatch.setattr(Mtcnn, "identity", Mtcnn.identity._replace(search=search))
     assert embedder_id(SPEC, KEY, False) != before
     assert embedder_id(SPEC, KEY, True) == aligned
 
@@ -287,9 +286,7 @@ def test_the_id_changes_with_the_network_the_detector_and_the_pipeline(monkeypat
     before = embedder_id(SPEC, KEY, False)
     assert embedder_id(SPEC, "1" * 64, False) != before
     assert embedder_id(SPEC, KEY, True) != before
-    monkeypatch.setattr(
-        mtcnn_networks, "STAGES", (replace(mtcnn_networks.PROPOSE, sha256="x"), *mtcnn_networks.STAGES[1:])
-    )
+    monkeypatch.setattr(Mtcnn, "identity", Mtcnn.identity._replace(weights=["x"]))
     assert embedder_id(SPEC, KEY, False) != before
     monkeypatch.undo()
     monkeypatch.setattr(module, "PIPELINE", 99)
@@ -324,6 +321,7 @@ def test_limits_say_what_decides_whether_there_is_a_face(embedder, cache_dir):
     [
         ({"faces": "biggest"}, UsageError, "choose from largest, center, all, one"),
         ({"face": -1}, UsageError, "counts from 0, not -1"),
+        ({"detector": "mtcn"}, UsageError, "unknown detector 'mtcn'; did you mean 'mtcnn'"),
         ({"min_face_px": 11}, UsageError, "12 px or more"),
         ({"model": "dlibb"}, UsageError, "did you mean 'dlib'"),
         ({"weights": Path("/no/such.dat")}, WeightsMissing, "/no/such.dat: no such weights file"),

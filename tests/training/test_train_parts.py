@@ -16,10 +16,12 @@ from PIL import Image
 from facecli.errors import BadInput, NoFace, NoSuchFile, UnreadableImage, UsageError
 from facecli.faces.choice import Choice
 from facecli.models import architectures
+from facecli.photos import source
 from facecli.stats.retrieval import retrieval
 from facecli.training import alarms, augment, distributed, freeze, recipe, validation
 from facecli.training import data as training_data
 from facecli.training.alarms import Alarm
+from facecli.training.chips import ChipCache
 from facecli.training.config import TrainConfig
 from facecli.training.learner import normalised
 from facecli.training.schedule import rate
@@ -62,10 +64,8 @@ def test_a_folder_per_subject(people, tmp_path):
 def test_chips_are_cut_once(people, tmp_path, monkeypatch):
     first = load(people, tmp_path)
     decoded = []
-    original = training_data.images.decode
-    monkeypatch.setattr(
-        training_data.images, "decode", lambda *a, **k: decoded.append(k["path"]) or original(*a, **k)
-    )
+    original = source.decode
+    monkeypatch.setattr(source, "decode", lambda *a, **k: decoded.append(k["path"]) or original(*a, **k))
     os.rename(people / "ann", people / "anna")
     picture(people / "bob" / "3.png", 9)
     again = load(people, tmp_path)
@@ -96,7 +96,7 @@ def test_a_photo_without_a_face_is_remembered(people, tmp_path):
     for _ in range(2):
         with pytest.raises(BadInput, match="no face"):
             training_data.load(people, SPEC, cache_dir=tmp_path / "cache")
-    cutter = training_data._Cutter(SPEC, tmp_path / "cache", False, 40, Choice())
+    cutter = ChipCache(SPEC, tmp_path / "cache", False, 40, Choice())
     assert isinstance(cutter(people / "ann" / "1.png")[1], NoFace)
 
 
@@ -110,7 +110,7 @@ def test_photos_give_the_chips_that_an_embedder_would_see(tmp_path, faces):
 
     photos = sorted(folder.glob("*/*.jpg"))[:3]
     embedder = Embedder("dlib", cache_dir=tmp_path, faces=faces)
-    cutter = training_data._Cutter(base_spec("dlib"), tmp_path, False, 40, Choice(faces))
+    cutter = ChipCache(base_spec("dlib"), tmp_path, False, 40, Choice(faces))
     chips = np.stack([cutter(path)[1] for path in photos])
     expected = [r.faces[0].embedding for r in embedder.embed((p, None) for p in photos)]
     np.testing.assert_allclose(embedder.templates(chips), expected, atol=1e-6)

@@ -1,0 +1,62 @@
+"""What finds faces: what every detector offers, and those that there are, by name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
+
+from facecli.errors import UsageError
+from facecli.faces.face import Face
+from facecli.models.network import Network, Runner
+from facecli.photos.decode import Image
+from facecli.photos.source import Decode
+
+DEFAULT_DETECTOR = "mtcnn"
+
+DETECTORS = {"mtcnn": ("facecli.faces.mtcnn", "Mtcnn")}
+"""Name -> the module, imported when it is asked for, and the `FaceDetector` in it."""
+
+
+class Identity(NamedTuple):
+    """What tells the faces of one detector from another's: JSON values, part of every embedder's id."""
+
+    weights: list[str]
+    """SHA-256 of its weights."""
+    search: dict[str, Any]
+    """All else that moves a box or a landmark; not the smallest face asked for, which moves none."""
+
+
+class FaceDetector(Protocol):
+    """A detector, ready to run. Faces are in px of the original, upright image, largest first."""
+
+    identity: ClassVar[Identity]
+    smallest_px: ClassVar[int]
+    """The smallest face, in px of the original image, that can be asked for."""
+    min_face_px: int
+    """The smallest face that was asked for; smaller ones that happen to be seen are returned too."""
+
+    @classmethod
+    def load(cls, run: Callable[[Network], Runner], min_face_px: int) -> FaceDetector:
+        """Return the detector of faces of `min_face_px` or more, its networks made ready by `run`."""
+
+    def all_faces(self, image: Image) -> list[Face]:
+        """Return every face of an image at full scale."""
+
+    def first_faces(self, decode: Decode, *, central: bool = False) -> tuple[list[Face], Image]:
+        """Return faces and the image as decoded, perhaps at reduced scale; stop when the sought one is found.
+
+        Sought is the face that shows the largest of the image, or with `central` one that covers the image's
+        centre; smaller faces may be missing.
+        """
+
+
+def detector_class(name: str) -> type[FaceDetector]:
+    """Return the detector called `name`, which `load` makes ready; raises `UsageError` for an unknown name."""
+    if name not in DETECTORS:
+        near = difflib.get_close_matches(name.lower(), DETECTORS, n=1, cutoff=0.5)
+        guess = f"did you mean '{near[0]}'? " if near else ""
+        raise UsageError(f"unknown detector '{name}'", hint=f"{guess}known are {', '.join(DETECTORS)}")
+    module, kind = DETECTORS[name]
+    return cast(type[FaceDetector], getattr(importlib.import_module(module), kind))
