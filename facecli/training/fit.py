@@ -154,7 +154,7 @@ class _Run:
             record = candidates[-1][0] | figures | {"best_epoch": best["epoch"], "best_share": best["share"]}
             record["shares"] = [[found["share"], *found["rank"]] for found, _ in candidates]
             raised = alarms.after(
-                [*history, record], mines=recipe.mines(self.config), headline=record["headline"]
+                [*history, record], mines=recipe.runs_dry(self.config), headline=record["headline"]
             )
             record["alarms"] = [alarm.code for alarm in raised]
             new = [alarm for alarm in raised if alarm.code not in history[-1].get("alarms", ())]
