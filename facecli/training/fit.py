@@ -273,7 +273,7 @@ class _Run:
             templates = self.learner.templates(self.val.chips)
         comparisons = cross_comparisons(templates, self.val.names)
         if self.first:
-            network = checkpoint.network(spec, self.folder.root, None, None)
+            network = checkpoint.FAMILY.network(spec, self.folder.root, None, None)
             save_calibration(
                 self.folder.calibration,
                 calibrate(

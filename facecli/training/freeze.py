@@ -15,6 +15,7 @@ from torch import nn
 
 from facecli.errors import UsageError
 from facecli.models.architectures import Headed
+from facecli.models.built_in import TORCHVISION
 
 Block = list[nn.Module]
 
@@ -32,7 +33,7 @@ def blocks(module: nn.Module, architecture: Mapping[str, Any]) -> list[Block]:
     if isinstance(module, Headed):
         own = _parts(module.base)
         return [part for part in own if _trained(part)] + [[module.head]]
-    if str(architecture["base"]).startswith("torchvision:"):
+    if str(architecture["base"]).startswith(TORCHVISION):
         raise UsageError("this network has no embedding head to train", hint="put one on with --dim")
     return [part for part in _parts(module) if _trained(part)]
 
