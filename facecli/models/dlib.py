@@ -2,7 +2,7 @@
 
 The network (dlib's `dlib_face_recognition_resnet_model_v1`): a 7x7/2 stem, 14 residual blocks in five
 groups of 32, 64, 128, 256 and 256 channels, global average, one fully connected layer without bias. Its
-weights come inside the package `face_recognition_models`; `dlib_resnet.py` has the same network in torch.
+weights come inside the package `face_recognition_models`; `dlib_torch.py` has the same network in torch.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Dlib(Family):
         Its own `__init__` imports `pkg_resources`, which today's setuptools no longer has.
         """
         package, _, inside = spec.weights.partition("/")
-        found = importlib.util.find_spec(package)
-        if found is None or found.origin is None:
+        package_spec = importlib.util.find_spec(package)
+        if package_spec is None or package_spec.origin is None:
             return None
-        path = Path(found.origin).parent / inside
+        path = Path(package_spec.origin).parent / inside
         return path if path.is_file() else None
 
     def network(

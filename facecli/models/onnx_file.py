@@ -259,9 +259,9 @@ def _prepared(path: Path, spec: ModelSpec, output_name: str) -> bytes:
     for value in (inputs[0], output):
         if value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_param = "N"
-    kept = output.SerializeToString()
+    embedding_output = output.SerializeToString()
     del graph.output[:]
-    graph.output.add().ParseFromString(kept)
+    graph.output.add().ParseFromString(embedding_output)
     del graph.value_info[:]  # sizes written down for the old batch
     data = model.SerializeToString()
 

@@ -158,8 +158,8 @@ def _hub_path(url: str) -> Path:
 
 
 def _digits(url: str) -> str | None:
-    found = re.search(r"-([0-9a-f]{8,64})\.\w+$", url)
-    return found[1] if found is not None else None
+    digits = re.search(r"-([0-9a-f]{8,64})\.\w+$", url)
+    return digits[1] if digits is not None else None
 
 
 def _of_255(values: list[float]) -> tuple[float, float, float]:

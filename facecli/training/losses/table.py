@@ -51,7 +51,7 @@ class LossKind:
     runs_dry: bool = False
     """Compares within a margin, so that nothing may be left to learn from, unless the margin is soft."""
     needs_base: bool = False
-    """Compares with the base's templates, which the network must therefore keep."""
+    """Compares with the base's templates, taken by a method `remember`; so the network must keep the base's space."""
     imprints: bool = False
     """Has weights for each class that can start at its mean template, by a method `imprint`."""
     pull: float = 10.0
