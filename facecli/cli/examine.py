@@ -18,8 +18,8 @@ from facecli.calibration.files import find_calibration, installed_path
 from facecli.config import cores
 from facecli.errors import FaceError
 from facecli.hooks import Notify
-from facecli.models import onnx_file
 from facecli.models.built_in import BUILT_IN
+from facecli.models.families import family
 from facecli.models.registry import describe, resolve
 from facecli.models.spec import ModelSpec
 from facecli.photos.decode import decode
@@ -125,7 +125,7 @@ def _model(name: str, cache_dir: Path, user_dir: Path, notify: Notify | None) ->
 
 def _answer(spec: ModelSpec, embedder: Embedder) -> tuple[str, str]:
     """Return the state and detail of the known-answer check of a model that is here."""
-    given = onnx_file.known_answer(spec) if spec.family == "onnx_file" else None
+    given = family(spec).known_answer(spec)
     if given is not None:
         picture = decode(read(given.image), path=given.image).pixels
         chip, expected = picture, np.array(given.embedding, np.float32)

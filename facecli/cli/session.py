@@ -77,15 +77,15 @@ def open_rule(
 ) -> Rule:
     """Return the rule that the options ask for."""
     from facecli.calibration.decision import make_rule
+    from facecli.models.families import family
 
-    trained = embedder.spec.family == "checkpoint"
     return make_rule(
         embedder.id,
         user_dir=folders.user,
         threshold=threshold,
         fmr=fmr,
         calibration=calibration,
-        beside=Path(embedder.spec.weights).with_name("calibration.json") if trained else None,
+        beside=family(embedder.spec).calibration_beside(embedder.spec),
         prior=prior,
     )
 

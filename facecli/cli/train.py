@@ -174,6 +174,7 @@ def train(
     from facecli.cli.output import Output, choose_format
     from facecli.training import distributed
     from facecli.training import plot as train_plot
+    from facecli.training.tensorboard import writer_class
 
     pulls = () if pull is None else _numbers("--pull", pull)
     if pull is not None and min(pulls, default=-1.0) < 0:
@@ -223,6 +224,8 @@ def train(
     notes = Notes(quiet)
     if plot is not None:
         train_plot.check(plot)
+    if tensorboard:
+        writer_class()
     with ExitStack() as stack:
         if processes > 1:
             stack.enter_context(distributed.joined(device))
@@ -267,7 +270,7 @@ def _train(
             sink.emit(event.record)
             if tensorboard:
                 if events is None or event.record["epoch"] == 0:
-                    events = EventFile(settings.out)
+                    events = stack.enter_context(EventFile(settings.out))
                 numbers = {k: float(v) for k, v in event.record.items() if isinstance(v, int | float)}
                 events.add(event.record["epoch"], numbers)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from facecli.errors import BadInput
 from facecli.models.built_in import BUILT_IN, TORCHVISION
 from facecli.models.contract import Table
+from facecli.models.families import family
 
 SMALL_CNN = "small-cnn"
 
@@ -101,10 +102,4 @@ def _base(table: Table) -> tuple[nn.Module, int]:
         known = ", ".join((*BUILT_IN, f"{TORCHVISION}NAME", SMALL_CNN))
         raise BadInput(f"unknown base '{name}'", path=table.path, hint=f"known are {known}")
     spec = BUILT_IN[name]
-    if spec.family == "facenet":
-        from facecli.models import facenet
-
-        return facenet.build(), spec.dim
-    from facecli.models.dlib_torch import DlibResNet
-
-    return DlibResNet(), spec.dim
+    return family(spec).untrained(spec), spec.dim

@@ -22,7 +22,7 @@ from facecli.files.download import check
 from facecli.hooks import Notify
 from facecli.models.contract import Contract, Table, read_contract, read_table
 from facecli.models.network import Network
-from facecli.models.spec import ModelSpec
+from facecli.models.spec import Family, ModelSpec
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FORMAT = "facecli-checkpoint"
 VERSION = 1
 CONTRACT = "model.json"
+CALIBRATION = "calibration.json"
+"""Made by a training from its validation people; lies beside the contract."""
 GRAPH = "checkpoint 1"
 """Raise it when a network is built or exported in another way, so that older exports are not taken for it."""
 
@@ -142,26 +144,39 @@ def read_training(path: Path) -> dict[str, Any]:
     return _read(path)[1].table("training").values
 
 
-def locate(spec: ModelSpec, cache_dir: Path) -> Path | None:
-    """Return the weights file of the checkpoint, or None if it is gone."""
-    path = Path(spec.weights)
-    return path if path.is_file() else None
+class Checkpoint(Family):
+    """Networks that facecli trained."""
+
+    resizable = True
+
+    def locate(self, spec: ModelSpec, cache_dir: Path) -> Path | None:
+        """Return the weights file of the checkpoint, or None if it is gone."""
+        path = Path(spec.weights)
+        return path if path.is_file() else None
+
+    def network(
+        self, spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None
+    ) -> Network:
+        """Return the checkpoint's network; weights that fail their digest are refused when they are read."""
+        if weights is not None:
+            raise UsageError("a checkpoint holds its own weights", path=weights, hint="leave --weights out")
+        architecture = read_architecture(Path(spec.weights))
+        graph = json.dumps(architecture, sort_keys=True)
+
+        def onnx() -> bytes:
+            from facecli.models.torch_export import to_onnx
+
+            return to_onnx(load(spec), 3, spec.input_size)
+
+        key = hashlib.sha256(f"{GRAPH}\n{graph}\n{spec.input_size}\n{spec.sha256}".encode()).hexdigest()
+        return Network(spec.name, key, onnx, lambda: load(spec))
+
+    def calibration_beside(self, spec: ModelSpec) -> Path:
+        """Return where training leaves the calibration of the network."""
+        return Path(spec.weights).with_name(CALIBRATION)
 
 
-def network(spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None) -> Network:
-    """Return the checkpoint's network; weights that fail their digest are refused when they are read."""
-    if weights is not None:
-        raise UsageError("a checkpoint holds its own weights", path=weights, hint="leave --weights out")
-    architecture = read_architecture(Path(spec.weights))
-    graph = json.dumps(architecture, sort_keys=True)
-
-    def onnx() -> bytes:
-        from facecli.models.torch_export import to_onnx
-
-        return to_onnx(load(spec), 3, spec.input_size)
-
-    key = hashlib.sha256(f"{GRAPH}\n{graph}\n{spec.input_size}\n{spec.sha256}".encode()).hexdigest()
-    return Network(spec.name, key, onnx, lambda: load(spec))
+FAMILY = Checkpoint()
 
 
 def load(spec: ModelSpec) -> torch.nn.Module:

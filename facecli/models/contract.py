@@ -171,9 +171,9 @@ def read_table(path: Path, kind: str, version: int) -> Table:
     except json.JSONDecodeError as error:
         raise BadInput(f"not JSON (line {error.lineno}: {error.msg})", path=path) from error
     table = Table(values, path)
-    found = table.text("format")
-    if found != kind:
-        raise table.fault("format", f"is '{found}' where '{kind}' is expected")
+    written = table.text("format")
+    if written != kind:
+        raise table.fault("format", f"is '{written}' where '{kind}' is expected")
     number = table.whole("version")
     if number != version:
         raise BadInput(

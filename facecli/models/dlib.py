@@ -2,7 +2,7 @@
 
 The network (dlib's `dlib_face_recognition_resnet_model_v1`): a 7x7/2 stem, 14 residual blocks in five
 groups of 32, 64, 128, 256 and 256 channels, global average, one fully connected layer without bias. Its
-weights come inside the package `face_recognition_models`; `dlib_resnet.py` has the same network in torch.
+weights come inside the package `face_recognition_models`; `dlib_torch.py` has the same network in torch.
 """
 
 from __future__ import annotations
@@ -19,57 +19,69 @@ from facecli.hooks import Notify
 from facecli.models.dlib_weights import BLOCKS, INPUT_PX, Weights, parse
 from facecli.models.network import Network
 from facecli.models.onnx_graph import Graph
+from facecli.models.spec import Family, ModelSpec
 
 if TYPE_CHECKING:
     import torch
-
-    from facecli.models.spec import ModelSpec
 
 
 _GRAPH_VERSION = "1"  # part of the cached graph's name: raise it when `build_onnx` changes
 
 
-def locate(spec: ModelSpec, cache_dir: Path) -> Path | None:
-    """Return the weights file inside the installed package, found without importing the package.
+class Dlib(Family):
+    """The one network of dlib, inside an installed package."""
 
-    Its own `__init__` imports `pkg_resources`, which today's setuptools no longer has.
-    """
-    package, _, inside = spec.weights.partition("/")
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        return None
-    path = Path(found.origin).parent / inside
-    return path if path.is_file() else None
+    def locate(self, spec: ModelSpec, cache_dir: Path) -> Path | None:
+        """Return the weights file inside the installed package, found without importing the package.
 
+        Its own `__init__` imports `pkg_resources`, which today's setuptools no longer has.
+        """
+        package, _, inside = spec.weights.partition("/")
+        package_spec = importlib.util.find_spec(package)
+        if package_spec is None or package_spec.origin is None:
+            return None
+        path = Path(package_spec.origin).parent / inside
+        return path if path.is_file() else None
 
-def network(spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None) -> Network:
-    """Return the network; the weights are read, and checked against `spec.sha256`, only when it is built."""
-    path = weights if weights is not None else locate(spec, cache_dir)
-    if path is None:
-        raise WeightsMissing(
-            f"the weights of '{spec.name}' are not installed",
-            hint="pip install face_recognition_models",
-        )
-    own = weights is None and spec.sha256 is not None
-    digest = spec.sha256 if own else hashlib.sha256(path.read_bytes()).hexdigest()
-
-    def checked() -> Weights:
-        data = path.read_bytes()
-        if own and hashlib.sha256(data).hexdigest() != spec.sha256:
+    def network(
+        self, spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None
+    ) -> Network:
+        """Return the network; the weights are read, and checked against `spec.sha256`, only when it is built."""
+        path = weights if weights is not None else self.locate(spec, cache_dir)
+        if path is None:
             raise WeightsMissing(
-                "the file is not the one this version knows (its SHA-256 differs)",
-                path=path,
-                hint="pip install --force-reinstall face_recognition_models",
+                f"the weights of '{spec.name}' are not installed",
+                hint="pip install face_recognition_models",
             )
-        return parse(data, path)
+        own = weights is None and spec.sha256 is not None
+        digest = spec.sha256 if own else hashlib.sha256(path.read_bytes()).hexdigest()
 
-    def module() -> torch.nn.Module:
+        def checked() -> Weights:
+            data = path.read_bytes()
+            if own and hashlib.sha256(data).hexdigest() != spec.sha256:
+                raise WeightsMissing(
+                    "the file is not the one this version knows (its SHA-256 differs)",
+                    path=path,
+                    hint="pip install --force-reinstall face_recognition_models",
+                )
+            return parse(data, path)
+
+        def module() -> torch.nn.Module:
+            from facecli.models.dlib_torch import DlibResNet
+
+            return DlibResNet.from_weights(checked())
+
+        key = hashlib.sha256(f"dlib {_GRAPH_VERSION} {digest}".encode()).hexdigest()
+        return Network(spec.name, key, onnx=lambda: build_onnx(checked()), torch=module)
+
+    def untrained(self, spec: ModelSpec) -> torch.nn.Module:
+        """Return the network, initialised by chance."""
         from facecli.models.dlib_torch import DlibResNet
 
-        return DlibResNet.from_weights(checked())
+        return DlibResNet()
 
-    key = hashlib.sha256(f"dlib {_GRAPH_VERSION} {digest}".encode()).hexdigest()
-    return Network(spec.name, key, onnx=lambda: build_onnx(checked()), torch=module)
+
+FAMILY = Dlib()
 
 
 def build_onnx(weights: Weights) -> bytes:

@@ -14,52 +14,62 @@ from facecli.errors import WeightsMissing
 from facecli.files.download import check, file_digest, recorded_digest, weights_path
 from facecli.hooks import Notify
 from facecli.models.network import Network
+from facecli.models.spec import Family, ModelSpec
 
 if TYPE_CHECKING:
     import torch
-
-    from facecli.models.spec import ModelSpec
 
 GRAPH = "facenet 1"
 """Raise it when the exported graph changes, so that older exports are not taken for it."""
 
 
-def locate(spec: ModelSpec, cache_dir: Path) -> Path | None:
-    """Return the downloaded weights, or None."""
-    path = weights_path(spec.weights, cache_dir)
-    return path if path.is_file() else None
+class FaceNet(Family):
+    """InceptionResnetV1 with the published weights of one data set or another."""
+
+    def locate(self, spec: ModelSpec, cache_dir: Path) -> Path | None:
+        """Return the downloaded weights, or None."""
+        path = weights_path(spec.weights, cache_dir)
+        return path if path.is_file() else None
+
+    def network(
+        self, spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None
+    ) -> Network:
+        """Return InceptionResnetV1 over `weights`, or over the downloaded file.
+
+        A file given as `weights` must have the digest of the spec where there is one. Raises `WeightsMissing`.
+        """
+        path = weights if weights is not None else self.locate(spec, cache_dir)
+        if path is None:
+            raise WeightsMissing(
+                f"the weights of '{spec.name}' are not here",
+                path=weights_path(spec.weights, cache_dir),
+                hint=f"fetch {spec.weights} and put it there, or pass it with --weights FILE",
+            )
+        if weights is not None:
+            # The user's own folder: nothing is recorded beside the file, so its digest has to be taken each time.
+            digest = check(path, spec.sha256) if spec.sha256 is not None else file_digest(path)
+        else:
+            known = spec.sha256 if spec.sha256 is not None else recorded_digest(path)
+            digest = known if known is not None else check(path, None)
+
+        def module() -> torch.nn.Module:
+            check(path, digest)
+            return build(path)
+
+        def onnx() -> bytes:
+            from facecli.models.torch_export import to_onnx
+
+            return to_onnx(_fused(module()), 3, spec.input_size)
+
+        key = hashlib.sha256(f"{GRAPH} {digest}".encode()).hexdigest()
+        return Network(spec.name, key, onnx, module)
+
+    def untrained(self, spec: ModelSpec) -> torch.nn.Module:
+        """Return the network, initialised by chance."""
+        return build()
 
 
-def network(spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None) -> Network:
-    """Return InceptionResnetV1 over `weights`, or over the downloaded file.
-
-    A file given as `weights` must have the digest of the spec where there is one. Raises `WeightsMissing`.
-    """
-    path = weights if weights is not None else locate(spec, cache_dir)
-    if path is None:
-        raise WeightsMissing(
-            f"the weights of '{spec.name}' are not here",
-            path=weights_path(spec.weights, cache_dir),
-            hint=f"fetch {spec.weights} and put it there, or pass it with --weights FILE",
-        )
-    if weights is not None:
-        # The user's own folder: nothing is recorded beside the file, so its digest has to be taken each time.
-        digest = check(path, spec.sha256) if spec.sha256 is not None else file_digest(path)
-    else:
-        known = spec.sha256 if spec.sha256 is not None else recorded_digest(path)
-        digest = known if known is not None else check(path, None)
-
-    def module() -> torch.nn.Module:
-        check(path, digest)
-        return build(path)
-
-    def onnx() -> bytes:
-        from facecli.models.torch_export import to_onnx
-
-        return to_onnx(_fused(module()), 3, spec.input_size)
-
-    key = hashlib.sha256(f"{GRAPH} {digest}".encode()).hexdigest()
-    return Network(spec.name, key, onnx, module)
+FAMILY = FaceNet()
 
 
 def build(weights: Path | None = None) -> torch.nn.Module:

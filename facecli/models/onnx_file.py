@@ -18,7 +18,7 @@ from facecli.hooks import Notify
 from facecli.models.contract import Contract, Table, read_contract, read_table
 from facecli.models.network import Network
 from facecli.models.runtime import runtime_errors
-from facecli.models.spec import ModelSpec
+from facecli.models.spec import Family, KnownAnswer, ModelSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -71,15 +71,6 @@ EXAMPLE = (
 
 
 @dataclass(frozen=True)
-class KnownAnswer:
-    """A chip and the network's output for it: catches a wrong channel order or mean."""
-
-    image: Path
-    """`input_size` x `input_size` px, aligned as the contract says."""
-    embedding: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class _Read:
     contract: Contract
     dim: int | None
@@ -120,36 +111,42 @@ def read_spec(path: Path) -> ModelSpec:
     )
 
 
-def known_answer(spec: ModelSpec) -> KnownAnswer | None:
-    """Return the contract's known answer, or None if it gives none."""
-    return _read(Path(spec.weights)).known_answer
+class OnnxFile(Family):
+    """ONNX files, each with its contract beside it."""
+
+    def known_answer(self, spec: ModelSpec) -> KnownAnswer | None:
+        """Return the contract's known answer, or None if it gives none."""
+        return _read(Path(spec.weights)).known_answer
+
+    def locate(self, spec: ModelSpec, cache_dir: Path) -> Path | None:
+        """Return the ONNX file."""
+        path = Path(spec.weights)
+        return path if path.is_file() else None
+
+    def network(
+        self, spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None
+    ) -> Network:
+        """Return the network in the file. Its torch form raises `UsageError`: there is none.
+
+        The file is checked against the contract when it is first prepared for use: `BadInput`.
+        """
+        if weights is not None:
+            raise UsageError("an ONNX file holds its own weights", path=weights, hint="leave --weights out")
+        path = Path(spec.weights)
+        output = _read(path).output
+
+        def onnx_form() -> bytes:
+            return _prepared(path, spec, output)
+
+        def torch_form() -> torch.nn.Module:
+            raise UsageError("an ONNX file has no torch form", path=path, hint="run it with --device cpu")
+
+        checked = (GRAPH, file_digest(path), output, str(spec.input_size), str(spec.dim))
+        key = hashlib.sha256("\n".join(checked).encode()).hexdigest()
+        return Network(path.stem, key, onnx_form, torch_form)
 
 
-def locate(spec: ModelSpec, cache_dir: Path) -> Path | None:
-    """Return the ONNX file."""
-    path = Path(spec.weights)
-    return path if path.is_file() else None
-
-
-def network(spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None) -> Network:
-    """Return the network in the file. Its torch form raises `UsageError`: there is none.
-
-    The file is checked against the contract when it is first prepared for use: `BadInput`.
-    """
-    if weights is not None:
-        raise UsageError("an ONNX file holds its own weights", path=weights, hint="leave --weights out")
-    path = Path(spec.weights)
-    output = _read(path).output
-
-    def onnx_form() -> bytes:
-        return _prepared(path, spec, output)
-
-    def torch_form() -> torch.nn.Module:
-        raise UsageError("an ONNX file has no torch form", path=path, hint="run it with --device cpu")
-
-    checked = (GRAPH, file_digest(path), output, str(spec.input_size), str(spec.dim))
-    key = hashlib.sha256("\n".join(checked).encode()).hexdigest()
-    return Network(path.stem, key, onnx_form, torch_form)
+FAMILY = OnnxFile()
 
 
 def _read(path: Path) -> _Read:
@@ -262,9 +259,9 @@ def _prepared(path: Path, spec: ModelSpec, output_name: str) -> bytes:
     for value in (inputs[0], output):
         if value.type.tensor_type.shape.dim:
             value.type.tensor_type.shape.dim[0].dim_param = "N"
-    kept = output.SerializeToString()
+    embedding_output = output.SerializeToString()
     del graph.output[:]
-    graph.output.add().ParseFromString(kept)
+    graph.output.add().ParseFromString(embedding_output)
     del graph.value_info[:]  # sizes written down for the old batch
     data = model.SerializeToString()
 

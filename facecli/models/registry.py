@@ -7,14 +7,14 @@ the path of a checkpoint that facecli saved.
 from __future__ import annotations
 
 import difflib
-import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from facecli.errors import NoSuchFile, UsageError, WeightsMissing
 from facecli.models.built_in import BUILT_IN, TORCHVISION
-from facecli.models.spec import Family, ModelSpec, ModelStatus, contract_text
+from facecli.models.families import family
+from facecli.models.spec import ModelSpec, ModelStatus, contract_text
 
 if TYPE_CHECKING:
     from facecli.hooks import Notify
@@ -63,11 +63,6 @@ def _unknown(name: str) -> UsageError:
     )
 
 
-def family(spec: ModelSpec) -> Family:
-    """Return the module that knows the networks of `spec`'s family."""
-    return cast(Family, importlib.import_module(f"facecli.models.{spec.family}"))
-
-
 def load_network(
     spec: ModelSpec,
     *,
@@ -81,26 +76,24 @@ def load_network(
     `weights` is a file to use instead. `progress` hears bytes done and bytes in all (None when unknown).
     Raises `WeightsMissing` when the weights can be neither found nor fetched, or fail their checksum.
     """
-    module = family(spec)
+    own = family(spec)
     if weights is not None and not weights.is_file():
         raise WeightsMissing("no such weights file", path=weights)
-    if weights is None and "://" in spec.weights and module.locate(spec, cache_dir) is None:
+    if weights is None and "://" in spec.weights and own.locate(spec, cache_dir) is None:
         from facecli.files import download
 
         target = download.weights_path(spec.weights, cache_dir)
         download.fetch(spec.weights, target, sha256=spec.sha256, progress=progress, notify=notify)
-    return module.network(spec, cache_dir, weights, notify)
+    return own.network(spec, cache_dir, weights, notify)
 
 
 def describe(spec: ModelSpec, cache_dir: Path) -> ModelStatus:
     """Return what `facecli models` shows of `spec`; fetches and exports nothing."""
     from facecli.models.runtime import onnx_path
 
-    module = family(spec)
-    here = module.locate(spec, cache_dir)
-    exported = (
-        here is not None and onnx_path(module.network(spec, cache_dir, None, None), cache_dir).is_file()
-    )
+    own = family(spec)
+    here = own.locate(spec, cache_dir)
+    exported = here is not None and onnx_path(own.network(spec, cache_dir, None, None), cache_dir).is_file()
     return ModelStatus(
         name=spec.name,
         dim=spec.dim,

@@ -99,11 +99,11 @@ def _load_onnx(network: Network, cache_dir: Path, threads: int, notify: Notify |
     path = export(network, cache_dir=cache_dir, notify=notify)
     # Sessions are made aside while the caller imports, reads and decodes: ONNX Runtime leaves Python alone meanwhile.
     pool = ThreadPoolExecutor(1)
-    made = pool.submit(_session, network, path, cache_dir, threads, notify)
+    pending = pool.submit(_session, network, path, cache_dir, threads, notify)
     pool.shutdown(wait=False)
 
     def run(batch: Array) -> list[Array]:
-        session, name = made.result()
+        session, name = pending.result()
         return session.run(None, {name: batch})
 
     return run

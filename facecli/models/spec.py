@@ -1,12 +1,17 @@
-"""The input contract of a network, and what a module that knows networks offers. Imports neither torch nor numpy."""
+"""The input contract of a network, and what a family of networks offers. Imports neither torch nor numpy."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar
+
+from facecli.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
+
     from facecli.hooks import Notify
     from facecli.models.network import Network
 
@@ -27,7 +32,7 @@ class ModelSpec:
 
     name: str
     family: str
-    """The module of `facecli.models` that knows the network."""
+    """The name of the family in `families.FAMILIES`."""
     dim: int
     input_size: int
     template: Points | None
@@ -45,12 +50,28 @@ class ModelSpec:
     """Said whenever the model is used, where it is not fit for faces as it stands."""
 
 
-class Family(Protocol):
-    """What each module named by `ModelSpec.family` offers."""
+@dataclass(frozen=True)
+class KnownAnswer:
+    """A chip and the network's output for it: catches a wrong channel order or mean."""
 
+    image: Path
+    """`input_size` x `input_size` px, aligned as the contract says."""
+    embedding: tuple[float, ...]
+
+
+class Family(ABC):
+    """Networks that are found, made and trained in one way; each of `families.FAMILIES` has one as its `FAMILY`."""
+
+    resizable: ClassVar[bool] = False
+    """Whether its networks take chips of another size than their contract's, once trained on them."""
+    needs_head: ClassVar[bool] = False
+    """Whether its networks end in features, on which training has to put an embedding."""
+
+    @abstractmethod
     def locate(self, spec: ModelSpec, cache_dir: Path) -> Path | None:
         """Return the weights file if it is on this machine, without fetching anything."""
 
+    @abstractmethod
     def network(
         self, spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None
     ) -> Network:
@@ -58,6 +79,18 @@ class Family(Protocol):
 
         Raises `WeightsMissing` saying how to get them.
         """
+
+    def untrained(self, spec: ModelSpec) -> torch.nn.Module:
+        """Return the network initialised by chance from torch's generator. Raises `UsageError` where none can be."""
+        raise UsageError(f"the network '{spec.name}' cannot be built to be trained")
+
+    def known_answer(self, spec: ModelSpec) -> KnownAnswer | None:
+        """Return a chip and its embedding that came with the model, if any did."""
+        return None
+
+    def calibration_beside(self, spec: ModelSpec) -> Path | None:
+        """Return where a calibration of the model's own would lie, if it can have one."""
+        return None
 
 
 @dataclass(frozen=True)

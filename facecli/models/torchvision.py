@@ -22,7 +22,7 @@ from facecli.files import download
 from facecli.hooks import Notify
 from facecli.models.built_in import BUILT_IN, TORCHVISION
 from facecli.models.network import Network
-from facecli.models.spec import ModelSpec
+from facecli.models.spec import Family, ModelSpec
 from facecli.models.torch_export import load_state, to_onnx
 
 GRAPH = "torchvision 1"
@@ -68,37 +68,47 @@ def read_spec(name: str) -> ModelSpec:
     )
 
 
-def locate(spec: ModelSpec, cache_dir: Path) -> Path | None:
-    """Return the weights in torch hub's folder or in facecli's cache, or None."""
-    for path in (_hub_path(spec.weights), download.weights_path(spec.weights, cache_dir)):
-        if path.is_file():
-            return path
-    return None
+class Torchvision(Family):
+    """torchvision's classification networks, cut."""
+
+    resizable = True
+    needs_head = True
+
+    def locate(self, spec: ModelSpec, cache_dir: Path) -> Path | None:
+        """Return the weights in torch hub's folder or in facecli's cache, or None."""
+        for path in (_hub_path(spec.weights), download.weights_path(spec.weights, cache_dir)):
+            if path.is_file():
+                return path
+        return None
+
+    def network(
+        self, spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None
+    ) -> Network:
+        """Return the cut network over ImageNet weights that are here, or over `weights`.
+
+        `weights` is a torchvision state dict of the whole classifier. Raises `WeightsMissing`.
+        """
+        short = _known(spec.name)
+        path = weights if weights is not None else self.locate(spec, cache_dir)
+        if path is None:
+            raise WeightsMissing(
+                f"the weights of '{spec.name}' are not here",
+                path=download.weights_path(spec.weights, cache_dir),
+                hint=f"fetch {spec.weights} and put it there, or pass it with --weights FILE",
+            )
+        digest = download.check(path, spec.sha256) if weights is None else download.file_digest(path)
+
+        def module() -> nn.Module:
+            return _cut(_loaded(short, path))[0].eval()
+
+        def onnx() -> bytes:
+            return to_onnx(module(), 3, spec.input_size)
+
+        key = hashlib.sha256(f"{GRAPH} {short} {digest}".encode()).hexdigest()
+        return Network(short, key, onnx, module)
 
 
-def network(spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None) -> Network:
-    """Return the cut network over ImageNet weights that are here, or over `weights`.
-
-    `weights` is a torchvision state dict of the whole classifier. Raises `WeightsMissing`.
-    """
-    short = _known(spec.name)
-    path = weights if weights is not None else locate(spec, cache_dir)
-    if path is None:
-        raise WeightsMissing(
-            f"the weights of '{spec.name}' are not here",
-            path=download.weights_path(spec.weights, cache_dir),
-            hint=f"fetch {spec.weights} and put it there, or pass it with --weights FILE",
-        )
-    digest = download.check(path, spec.sha256) if weights is None else download.file_digest(path)
-
-    def module() -> nn.Module:
-        return _cut(_loaded(short, path))[0].eval()
-
-    def onnx() -> bytes:
-        return to_onnx(module(), 3, spec.input_size)
-
-    key = hashlib.sha256(f"{GRAPH} {short} {digest}".encode()).hexdigest()
-    return Network(short, key, onnx, module)
+FAMILY = Torchvision()
 
 
 def backbone(name: str) -> tuple[nn.Module, int]:
@@ -148,8 +158,8 @@ def _hub_path(url: str) -> Path:
 
 
 def _digits(url: str) -> str | None:
-    found = re.search(r"-([0-9a-f]{8,64})\.\w+$", url)
-    return found[1] if found is not None else None
+    digits = re.search(r"-([0-9a-f]{8,64})\.\w+$", url)
+    return digits[1] if digits is not None else None
 
 
 def _of_255(values: list[float]) -> tuple[float, float, float]:

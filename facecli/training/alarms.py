@@ -33,14 +33,14 @@ class Alarm:
 
 def before(people: int, images: int, val_people: int, *, from_scratch: bool) -> list[Alarm]:
     """Return what can be said before the first epoch."""
-    found = []
+    alarms = []
     if people < FEW_PEOPLE:
         start = (
             "a network from scratch cannot learn from them what tells other people apart"
             if from_scratch
             else "fine-tuning on them makes a network that knows these people and no others"
         )
-        found.append(
+        alarms.append(
             Alarm(
                 "few_people",
                 f"only {people} people to train on ({images} images): {start}; the number of people counts for"
@@ -48,25 +48,25 @@ def before(people: int, images: int, val_people: int, *, from_scratch: bool) -> 
             )
         )
     if val_people < FEW_TO_VALIDATE:
-        found.append(
+        alarms.append(
             Alarm(
                 "few_to_validate",
                 f"verification rests on {val_people} people: look at the intervals before believing a figure",
             )
         )
-    return found
+    return alarms
 
 
-def after(history: Sequence[Record], *, mines: bool, headline: str) -> list[Alarm]:
+def after(history: Sequence[Record], *, can_run_dry: bool, headline: str) -> list[Alarm]:
     """Return what the last record of `history` shows; `history[0]` is the base model, before training.
 
-    `mines` says that the loss compares the images of a batch, so that its active share can run dry;
+    `can_run_dry` says that the loss compares the images of a batch, so that its active share can run dry;
     `headline` names the figure that ranks epochs.
     """
     last = history[-1]
-    found = []
+    alarms = []
     if last["spread"] < COLLAPSED:
-        found.append(
+        alarms.append(
             Alarm(
                 "collapsed",
                 "the embeddings have collapsed: all images get nearly the same one"
@@ -75,8 +75,8 @@ def after(history: Sequence[Record], *, mines: bool, headline: str) -> list[Alar
                 " lower the learning rate, or mine semi-hard instead of the hardest",
             )
         )
-    elif mines and last["active_fraction"] < IDLE:
-        found.append(
+    elif can_run_dry and last["active_fraction"] < IDLE:
+        alarms.append(
             Alarm(
                 "nothing_active",
                 f"only {last['active_fraction']:.2%} of the comparisons still violate the margin: they are too"
@@ -85,7 +85,7 @@ def after(history: Sequence[Record], *, mines: bool, headline: str) -> list[Alar
             )
         )
     if last["eer"] > CHANCE:
-        found.append(
+        alarms.append(
             Alarm(
                 "tells_nobody_apart",
                 f"on people it was not trained on the network tells nobody apart: EER {last['eer']:.1%},"
@@ -94,8 +94,8 @@ def after(history: Sequence[Record], *, mines: bool, headline: str) -> list[Alar
         )
     behind = _not_following(history, headline)
     if behind is not None:
-        found.append(behind)
-    return found
+        alarms.append(behind)
+    return alarms
 
 
 def at_end(history: Sequence[Record], best: Record, gain: Measure | None, fmr: float | None) -> list[Alarm]:

@@ -39,7 +39,7 @@ class TrainConfig:
     """Train on these subjects of `data` alone; all of them if empty."""
 
     loss: str | None = None
-    """memory for a base whose embeddings the network keeps, else arcface (see `recipe.LOSSES`)."""
+    """memory for a base whose embeddings the network keeps, else arcface (see `losses.table`)."""
     miner: str | None = None
     margin: float | None = None
     scale: float | None = None

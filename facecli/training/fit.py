@@ -15,16 +15,15 @@ from facecli.calibration.calibration import marks
 from facecli.calibration.files import save as save_calibration
 from facecli.calibration.fit import calibrate, describe
 from facecli.errors import BadInput, UsageError
-from facecli.hooks import Notify
+from facecli.hooks import Notify, Progress
 from facecli.models import checkpoint
 from facecli.models.spec import ModelSpec
 from facecli.stats.cross import cross_comparisons
 from facecli.templates.embedder import embedder_id
 from facecli.training import alarms, distributed, freeze, recipe
-from facecli.training import data as training_data
 from facecli.training.alarms import Alarm
 from facecli.training.config import TrainConfig
-from facecli.training.data import TrainingSet
+from facecli.training.data import TrainingSet, load, split, together
 from facecli.training.events import Began, EpochDone, Report, Step, Trained
 from facecli.training.learner import Learner
 from facecli.training.run_folder import RunFolder
@@ -44,7 +43,7 @@ def fit(
     resume: bool = False,
     report: Report = lambda event: None,
     notify: Notify | None = None,
-    progress: training_data.Progress | None = None,
+    progress: Progress | None = None,
 ) -> Trained:
     """Train by `config`, into the folder `config.out`; return how good the best epoch is.
 
@@ -65,12 +64,12 @@ def read_data(
     config: TrainConfig,
     spec: ModelSpec,
     cache_dir: Path,
-    progress: training_data.Progress | None = None,
+    progress: Progress | None = None,
 ) -> tuple[TrainingSet, TrainingSet]:
     """Return what to train on and what to validate on: no subject and no image is in both."""
 
     def read(folder: Path) -> TrainingSet:
-        return training_data.load(
+        return load(
             folder,
             spec,
             cache_dir=cache_dir,
@@ -89,14 +88,14 @@ def read_data(
         )
     data = read(config.data)
     if config.also:
-        data = training_data.together([data, *map(read, config.also)])
+        data = together([data, *map(read, config.also)])
     if config.subjects:
         missing = sorted(set(config.subjects) - set(data.subjects))
         if missing:
             raise UsageError(f"no subject '{missing[0]}' in the training data", path=config.data)
         data = replace(data.of(config.subjects), failures=data.failures)
     if config.val is None:
-        train, val = training_data.split(data, config.val_share, config.seed)
+        train, val = split(data, config.val_share, config.seed)
         return replace(train, failures=data.failures), val
     val = read(config.val)
     images = set(data.digests) & set(val.digests)
@@ -147,14 +146,14 @@ class _Run:
         for epoch in range(len(history), self.config.epochs + 1):
             figures = self.learner.epoch(epoch, lambda *step, epoch=epoch: self.report(Step(epoch, *step)))
             candidates = self._candidates(epoch)
-            for found, templates in candidates:
-                if found["rank"] > best["rank"]:
-                    best, self.best_templates = found, templates
+            for judged, templates in candidates:
+                if judged["rank"] > best["rank"]:
+                    best, self.best_templates = judged, templates
                     self._save(self.folder.best, best, history)
             record = candidates[-1][0] | figures | {"best_epoch": best["epoch"], "best_share": best["share"]}
-            record["shares"] = [[found["share"], *found["rank"]] for found, _ in candidates]
+            record["shares"] = [[judged["share"], *judged["rank"]] for judged, _ in candidates]
             raised = alarms.after(
-                [*history, record], mines=recipe.mines(self.config), headline=record["headline"]
+                [*history, record], can_run_dry=recipe.runs_dry(self.config), headline=record["headline"]
             )
             record["alarms"] = [alarm.code for alarm in raised]
             new = [alarm for alarm in raised if alarm.code not in history[-1].get("alarms", ())]
@@ -195,18 +194,18 @@ class _Run:
         The last is unblended.
         """
         learned = self._weights()
-        found = []
+        candidates = []
         for share in self.shares:
             self._load(learned, share)
             templates = self.learner.templates(self.val.chips)
-            found.append((self._judged(epoch, share, templates), templates))
+            candidates.append((self._judged(epoch, share, templates), templates))
         self._load(learned, 1.0)
-        return found
+        return candidates
 
     def _judged(self, epoch: int, share: float, templates: NDArray[np.float32]) -> dict[str, Any]:
-        found = verification(templates, self.val.names, seed=self.config.seed)
-        judged = {"epoch": epoch, "share": share, "headline": found.headline, "rank": list(found.rank())}
-        return judged | found.record()
+        figures = verification(templates, self.val.names, seed=self.config.seed)
+        judged = {"epoch": epoch, "share": share, "headline": figures.headline, "rank": list(figures.rank())}
+        return judged | figures.record()
 
     def _weights(self) -> Weights:
         return {name: value.detach().clone() for name, value in self.learner.module.state_dict().items()}
@@ -221,12 +220,12 @@ class _Run:
         }
         self.learner.module.load_state_dict(blended)
 
-    def _save(self, folder: Path, found: dict[str, Any], history: list[dict[str, Any]]) -> None:
-        """Write the network as blended for `found` as a checkpoint; `history` is what led there."""
+    def _save(self, folder: Path, judged: dict[str, Any], history: list[dict[str, Any]]) -> None:
+        """Write the network as blended for `judged` as a checkpoint; `history` is what led there."""
         if not self.first:
             return
         learned = self._weights()
-        self._load(learned, found["share"])
+        self._load(learned, judged["share"])
         checkpoint.save(
             folder,
             self.learner.module,
@@ -239,7 +238,7 @@ class _Run:
                 "images": len(self.data),
                 "image_marks": " ".join(marks((*self.data.digests, *self.val.digests))),
                 "subject_marks": " ".join(marks((*self.data.subjects, *self.val.subjects))),
-                "verification": found,
+                "verification": judged,
                 "curve": [{key: r.get(key) for key in CURVE} for r in history],
             },
         )
@@ -273,7 +272,7 @@ class _Run:
             templates = self.learner.templates(self.val.chips)
         comparisons = cross_comparisons(templates, self.val.names)
         if self.first:
-            network = checkpoint.network(spec, self.folder.root, None, None)
+            network = checkpoint.FAMILY.network(spec, self.folder.root, None, None)
             save_calibration(
                 self.folder.calibration,
                 calibrate(

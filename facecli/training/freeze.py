@@ -15,6 +15,7 @@ from torch import nn
 
 from facecli.errors import UsageError
 from facecli.models.architectures import Headed
+from facecli.models.built_in import TORCHVISION
 
 Block = list[nn.Module]
 
@@ -32,7 +33,7 @@ def blocks(module: nn.Module, architecture: Mapping[str, Any]) -> list[Block]:
     if isinstance(module, Headed):
         own = _parts(module.base)
         return [part for part in own if _trained(part)] + [[module.head]]
-    if str(architecture["base"]).startswith("torchvision:"):
+    if str(architecture["base"]).startswith(TORCHVISION):
         raise UsageError("this network has no embedding head to train", hint="put one on with --dim")
     return [part for part in _parts(module) if _trained(part)]
 
@@ -66,10 +67,10 @@ def learning_blocks(policy: str, count: int, epoch: int, epochs: int) -> int:
     if policy == "gradual":
         half = max(1, epochs // 2)
         return max(1, min(count, math.ceil(count * (epoch - 1) / max(1, half - 1)))) if half > 1 else count
-    found = re.fullmatch(r"(\d+)-last-blocks?", policy)
-    if found is None:
+    last_blocks = re.fullmatch(r"(\d+)-last-blocks?", policy)
+    if last_blocks is None:
         raise UsageError(f"unknown freezing '{policy}'", hint=f"choose {POLICIES}")
-    return min(count, 1 + int(found[1]))
+    return min(count, 1 + int(last_blocks[1]))
 
 
 def apply(module: nn.Module, parts: list[Block], learning: int) -> None:

@@ -23,7 +23,7 @@ from facecli.training import augment, distributed, freeze, recipe
 from facecli.training.config import TrainConfig
 from facecli.training.data import TrainingSet
 from facecli.training.losses.geometry import mated_masks, squared_distances, unit
-from facecli.training.losses.memory import Memory
+from facecli.training.losses.table import loss_kind
 from facecli.training.samplers import shard
 from facecli.training.schedule import rate
 from facecli.training.start import Start
@@ -64,6 +64,7 @@ class Learner:
         self.how = augment.strength(recipe.augmentation(config, begun))
         self.pull = recipe.pull(config, begun)
         self.imprints = recipe.imprints(config, begun)
+        self.remembers = loss_kind(config.loss).needs_base
         self.targets: Tensor | None = None
         self.labels = torch.from_numpy(data.labels).to(self.device)
 
@@ -73,7 +74,7 @@ class Learner:
 
     def begin(self) -> None:
         """Take the base's templates: what the pull aims at, what classes start from, what a memory holds."""
-        if self.pull == 0 and not self.imprints and not isinstance(self.loss, Memory):
+        if self.pull == 0 and not self.imprints and not self.remembers:
             return
         # With the mirror image added where the network's contract says so: a steadier aim than the chip alone.
         with self._autocast():
@@ -83,9 +84,10 @@ class Learner:
         if self.imprints:
             means = torch.zeros(len(self.data.subjects), self.spec.dim, device=self.device)
             self.loss.imprint(means.index_add(0, self.labels, templates))  # type: ignore[operator]
-        if isinstance(self.loss, Memory):
+        if self.remembers:
             sources = self.data.sources if self.data.sources else (0,) * len(self.data.subjects)
-            self.loss.remember(templates, self.labels, torch.tensor(sources, device=self.device))
+            remember: Any = self.loss.remember
+            remember(templates, self.labels, torch.tensor(sources, device=self.device))
 
     def epoch(self, number: int, on_step: OnStep) -> dict[str, Any]:
         """Learn from every batch of epoch `number` (from 1); return its mean figures.

@@ -25,8 +25,8 @@ def fit_pulls(
     """
     if len(set(pulls)) < 2:
         raise UsageError("a choice of pulls needs two or more", hint="such as 3,10,30")
-    found = [train(replace(config, pull=pull, out=config.out / f"pull-{pull:g}")) for pull in pulls]
-    winner = max(found, key=lambda trained: trained.best_record["rank"])
+    runs = [train(replace(config, pull=pull, out=config.out / f"pull-{pull:g}")) for pull in pulls]
+    winner = max(runs, key=lambda run: run.best_record["rank"])
     best = config.out / "best"
     if distributed.rank() == 0:
         _copy(winner.best, best)

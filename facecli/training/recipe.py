@@ -5,6 +5,7 @@ What the configuration leaves open is decided here, by whether the base already 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +15,7 @@ from torch import nn
 from facecli.errors import UsageError
 from facecli.training.config import TrainConfig
 from facecli.training.data import TrainingSet
-from facecli.training.losses import batch as losses
-from facecli.training.losses import classes as classifiers
-from facecli.training.losses import miners
-from facecli.training.losses.memory import Memory
+from facecli.training.losses.table import LossSettings, loss_kind
 from facecli.training.samplers import PeopleTimesImages, RandomPairs, RandomTriplets, Sampler, Shuffled
 from facecli.training.start import Start
 
@@ -25,35 +23,12 @@ from facecli.training.start import Start
 # (benchmarks/train_finetune.py).
 SCRATCH_LR = {"adamw": 1e-3, "sgd": 5e-2}
 FINE_TUNE_LR = {"adamw": 1e-5, "sgd": 1e-3}
-FINE_TUNE_PULL = 10.0
-# This loss is a fortieth of the others in size.
-MEMORY_PULL = 0.25
 FINE_TUNE_BLEND = (0.5,)
-MARGINS = {
-    "contrastive": 1.0,
-    "triplet": 0.2,
-    "arcface": 0.2,
-    "sub-center": 0.2,
-    "cosface": 0.2,
-    "circle": 0.4,
+SAMPLERS_OF_MINERS: dict[str, Callable[..., Sampler]] = {
+    "random-pairs": RandomPairs,
+    "random-triplets": RandomTriplets,
 }
-SCALES = {
-    **{
-        "arcface": 40.0,
-        "sub-center": 40.0,
-        "cosface": 40.0,
-        "circle": 80.0,
-        "nt-xent": 1 / 0.07,
-        "supcon": 10.0,
-        "memory": 50.0,
-    }
-}
-SUB_CENTRES = 3
-
-CLASS_LOSSES = ("softmax", "arcface", "cosface", "sub-center")
-PAIR_LOSSES = ("contrastive", "logistic", "multi-similarity")
-BATCH_LOSSES = ("nt-xent", "supcon", "circle")
-LOSSES = ("triplet", *PAIR_LOSSES, *BATCH_LOSSES, *CLASS_LOSSES, "memory")
+"""Miners that only read a list which their own sampler draws up."""
 
 
 def decided(config: TrainConfig, begun: Start) -> TrainConfig:
@@ -65,81 +40,40 @@ def decided(config: TrainConfig, begun: Start) -> TrainConfig:
 
 def loss_for(config: TrainConfig, begun: Start, classes: int) -> nn.Module:
     """Return the loss, its own weights initialised by chance from the seed. Raises `UsageError`."""
-    name = config.loss
-    if name is None or name not in LOSSES:
-        raise UsageError(f"no loss is called '{name}'", hint=f"known are {', '.join(LOSSES)}")
-    if config.miner is not None and name != "triplet" and name not in PAIR_LOSSES:
-        raise UsageError(f"the loss '{name}' takes no miner", hint="leave --miner out")
-    margin = config.margin if config.margin is not None else MARGINS.get(name, 0.0)
-    scale = config.scale if config.scale is not None else SCALES.get(name, 1.0)
+    kind = loss_kind(config.loss)
+    if config.miner is not None and kind.miner is None:
+        raise UsageError(f"the loss '{config.loss}' takes no miner", hint="leave --miner out")
+    if kind.needs_base and not begun.is_base:
+        raise _no_base(f"the loss '{config.loss}'")
+    settings = LossSettings(
+        dim=begun.spec.dim,
+        classes=classes,
+        margin=config.margin if config.margin is not None else kind.margin,
+        scale=config.scale if config.scale is not None else kind.scale,
+        miner=kind.miner_of(config.miner, soft=config.soft),
+        distance=config.distance,
+        soft=config.soft,
+        swap=config.swap,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        if name in CLASS_LOSSES:
-            return _class_loss(name, begun.spec.dim, classes, margin, scale)
-        if name == "triplet":
-            return losses.Triplet(
-                margin,
-                miner=miners.triplet_miner(miner_name(config)),
-                distance=config.distance,
-                soft=config.soft,
-                swap=config.swap,
-                reduction="mean" if config.soft else "nonzero",
-            )
-        if name == "nt-xent":
-            return losses.NTXent(1 / scale)
-        if name == "supcon":
-            return losses.SupCon(1 / scale)
-        if name == "memory":
-            if not begun.is_base:
-                raise _no_base("the loss 'memory'")
-            return Memory(scale / 5, scale)
-        if name == "circle":
-            return losses.Circle(margin, scale)
-        miner = miners.pair_miner(miner_name(config))
-        if name == "contrastive":
-            classical = miner is miners.listed_pairs
-            return losses.Contrastive(
-                margin,
-                miner=miner,
-                power=2 if classical else 1,
-                reduction="pairs" if classical else "nonzero",
-            )
-        return losses.Logistic(miner=miner) if name == "logistic" else losses.MultiSimilarity(miner=miner)
+        return kind.build(settings)
 
 
-def _class_loss(name: str, dim: int, classes: int, margin: float, scale: float) -> nn.Module:
-    if name == "softmax":
-        return classifiers.Softmax(dim, classes)
-    if name == "cosface":
-        return classifiers.CosFace(dim, classes, margin, scale)
-    centres = SUB_CENTRES if name == "sub-center" else 1
-    return classifiers.ArcFace(dim, classes, margin, scale, centres)
-
-
-def miner_name(config: TrainConfig) -> str:
-    """Return the miner that goes with the loss where none is named."""
-    if config.miner is not None:
-        return config.miner
-    if config.loss == "triplet":
-        return "all" if config.soft else "semi-hard"
-    return "multi-similarity" if config.loss == "multi-similarity" else "all"
-
-
-def mines(config: TrainConfig) -> bool:
+def runs_dry(config: TrainConfig) -> bool:
     """Tell whether the loss compares images of the batch within a margin, so that it can run dry."""
-    return config.loss in ("triplet", "contrastive") and not config.soft
+    return loss_kind(config.loss).runs_dry and not config.soft
 
 
 def sampler_for(config: TrainConfig, data: TrainingSet) -> Sampler:
     """Return what makes up the batches. Raises `UsageError`, `BadInput` where the data are too few."""
+    kind = loss_kind(config.loss)
     batch = config.people * config.images
-    if config.loss in CLASS_LOSSES or config.loss == "memory":
+    if kind.batches == "shuffled":
         return Shuffled(len(data), batch, seed=config.seed)
-    name = miner_name(config) if config.loss == "triplet" or config.loss in PAIR_LOSSES else ""
-    if name == "random-pairs":
-        return RandomPairs(data.labels, batch, seed=config.seed)
-    if name == "random-triplets":
-        return RandomTriplets(data.labels, batch, seed=config.seed)
+    miner = kind.miner_of(config.miner, soft=config.soft)
+    if miner in SAMPLERS_OF_MINERS:
+        return SAMPLERS_OF_MINERS[miner](data.labels, batch, seed=config.seed)
     people = min(config.people, len(data.subjects))
     return PeopleTimesImages(data.labels, people, config.images, seed=config.seed)
 
@@ -185,9 +119,7 @@ def augmentation(config: TrainConfig, begun: Start) -> str:
 def pull(config: TrainConfig, begun: Start) -> float:
     """Return the weight of the pull towards the base. Raises `UsageError` where there is none to pull to."""
     if config.pull is None:
-        if not begun.is_base:
-            return 0.0
-        return MEMORY_PULL if config.loss == "memory" else FINE_TUNE_PULL
+        return loss_kind(config.loss).pull if begun.is_base else 0.0
     if config.pull > 0 and not begun.is_base:
         raise _no_base("--pull")
     return config.pull
@@ -209,7 +141,7 @@ def shares(config: TrainConfig, begun: Start) -> tuple[float, ...]:
 
 def imprints(config: TrainConfig, begun: Start) -> bool:
     """Tell whether the loss has class weights that can start at the classes' mean embeddings."""
-    return begun.is_base and config.loss in ("arcface", "cosface", "sub-center")
+    return begun.is_base and loss_kind(config.loss).imprints
 
 
 def _no_base(option: str) -> UsageError:

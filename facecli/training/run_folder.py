@@ -18,6 +18,7 @@ import torch
 
 from facecli.errors import BadInput, UsageError
 from facecli.files.atomic import write_atomic
+from facecli.models.checkpoint import CALIBRATION
 from facecli.models.torch_export import UNREADABLE
 from facecli.training.config import MAY_CHANGE, TrainConfig
 
@@ -30,7 +31,7 @@ class RunFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.best, self.last = root / "best", root / "last"
-        self.log, self.calibration = root / "log.jsonl", root / "best" / "calibration.json"
+        self.log, self.calibration = root / "log.jsonl", root / "best" / CALIBRATION
         self._state, self._config = root / "state.pt", root / "config.json"
 
     def begin(self, config: TrainConfig, data_digest: str, *, resume: bool) -> dict[str, Any] | None:

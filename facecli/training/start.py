@@ -15,6 +15,7 @@ from facecli.hooks import Notify, Progress
 from facecli.models import architectures, checkpoint
 from facecli.models.architectures import SMALL_CNN
 from facecli.models.built_in import BUILT_IN, TORCHVISION
+from facecli.models.families import family
 from facecli.models.registry import load_network, resolve
 from facecli.models.spec import ModelSpec
 from facecli.training.config import TrainConfig
@@ -46,7 +47,7 @@ def start(config: TrainConfig, *, cache_dir: Path, notify: Notify | None = None)
     Raises `UsageError`, `WeightsMissing` and what reading a checkpoint raises.
     """
     path = Path(config.base)
-    own = checkpoint.is_checkpoint(path) or config.base == architectures.SMALL_CNN or not config.pretrained
+    own = checkpoint.is_checkpoint(path) or config.base == SMALL_CNN or not config.pretrained
     if config.weights is not None and own:
         raise UsageError(
             "--weights stands in for a base's published weights, and this base starts without them",
@@ -56,13 +57,13 @@ def start(config: TrainConfig, *, cache_dir: Path, notify: Notify | None = None)
     if checkpoint.is_checkpoint(path):
         return _from_checkpoint(config, path)
     spec = base_spec(config.base)
-    scratch = config.base == architectures.SMALL_CNN
+    scratch = config.base == SMALL_CNN
     architecture: dict[str, Any] = {"base": config.base}
     dim = spec.dim
     if scratch:
         dim = config.dim if config.dim is not None else spec.dim
         architecture |= {"dim": dim, "width": config.width}
-    elif config.dim is not None or config.base.startswith(TORCHVISION):
+    elif config.dim is not None or family(spec).needs_head:
         dim = config.dim if config.dim is not None else HEAD_DIM
         architecture["head"] = [dim]
     with torch.random.fork_rng(devices=[]):
@@ -112,7 +113,7 @@ def _name(config: TrainConfig) -> str:
 def _resized(spec: ModelSpec, size: int | None) -> ModelSpec:
     if size is None or size == spec.input_size:
         return spec
-    if spec.family not in ("checkpoint", "torchvision"):
+    if not family(spec).resizable:
         raise UsageError(f"this base takes chips of {spec.input_size} px, not {size}")
     scale = size / spec.input_size
     template = None if spec.template is None else tuple((x * scale, y * scale) for x, y in spec.template)
@@ -144,7 +145,7 @@ def pretrained(
 
 def base_spec(base: str) -> ModelSpec:
     """Return the input contract that training on `base` starts from (see `architectures` for the names)."""
-    if base != "small-cnn":
+    if base != SMALL_CNN:
         return resolve(base)
     dlib = BUILT_IN["dlib"]
     size = 112

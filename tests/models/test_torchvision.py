@@ -93,9 +93,9 @@ def test_unknown_names_are_told_the_nearest(name, hint):
 
 def test_missing_weights_say_what_to_do(hub, tmp_path):
     spec = registry.resolve("torchvision:resnet18")
-    assert backbones.locate(spec, tmp_path) is None
+    assert backbones.FAMILY.locate(spec, tmp_path) is None
     with pytest.raises(WeightsMissing) as caught:
-        backbones.network(spec, tmp_path, None, None)
+        backbones.FAMILY.network(spec, tmp_path, None, None)
     for part in (spec.weights, str(tmp_path), "--weights FILE"):
         assert part in str(caught.value)
 
@@ -123,7 +123,7 @@ def published(hub: Path, name: str, monkeypatch) -> tuple[torch.nn.Module, Path]
 def test_weights_in_torch_hubs_folder_are_found_checked_and_cut(hub, tmp_path, monkeypatch):
     whole, path = published(hub, "googlenet", monkeypatch)
     spec = replace(registry.resolve("torchvision:googlenet"), input_size=64)
-    assert backbones.locate(spec, tmp_path) == path
+    assert backbones.FAMILY.locate(spec, tmp_path) == path
     network = registry.load_network(spec, cache_dir=tmp_path)
     x = np.random.default_rng(0).standard_normal((2, 3, 64, 64)).astype(np.float32)
     (features,) = runtime.load(network, cache_dir=tmp_path, device="torch")(x)

@@ -338,13 +338,13 @@ def codes(found: list[Alarm]) -> list[str]:
 
 
 def test_alarms_name_the_cause():
-    def after(*history, mines=True):
-        return codes(alarms.after(history, mines=mines, headline="eer"))
+    def after(*history, can_run_dry=True):
+        return codes(alarms.after(history, can_run_dry=can_run_dry, headline="eer"))
 
     assert after(record(0), record(1)) == []
     assert after(record(0), record(1, spread=0.001, active_fraction=1.0, loss=0.2)) == ["collapsed"]
     assert after(record(0), record(1, active_fraction=0.001)) == ["nothing_active"]
-    assert after(record(0), record(1, active_fraction=0.0), mines=False) == []
+    assert after(record(0), record(1, active_fraction=0.0), can_run_dry=False) == []
     assert after(record(0), record(1, eer=0.47)) == ["tells_nobody_apart"]
     falling = [record(k, loss=1.0 - 0.1 * k, eer=0.1) for k in range(6)]
     assert after(*falling) == ["validation_not_following"]

@@ -5,7 +5,7 @@ int64 [B] and the batch's `generator` for miners that draw; it returns an `Outco
 float32. A batch with nothing to learn from gives loss 0 that can be back-propagated.
 
 Values and gradients equal pytorch-metric-learning 2.9 wherever it has the same loss. d is the Euclidean
-distance of unit rows, s their cosine similarity, [x]+ = max(x, 0). The losses over classes are in `classifiers`.
+distance of unit rows, s their cosine similarity, [x]+ = max(x, 0). The losses over classes are in `classes`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Losses over classes: an embedding is told from the weights of every training subject, not from a batch.
 
-Same call and result as in `losses`; `active` is the share of samples that are not yet nearest to their own class
+Same call and result as in `batch`; `active` is the share of samples that are not yet nearest to their own class
 (with the margin). Always in float32 or wider: in half precision the scaled logits overflow. The weights [D, C]
 serve training alone and are thrown away with it.
 """

@@ -50,10 +50,10 @@ class Memory(nn.Module):
         # In equal steps, so that the choice needs no chance and has its share of everybody.
         some = torch.linspace(0, len(labels) - 1, min(SAMPLE, len(labels)), device=labels.device).long()
         _, negative = self._masks(labels[some])
-        found = (templates[some] @ templates.T)[negative]
-        if len(found) == 0:
+        nonmated = (templates[some] @ templates.T)[negative]
+        if len(nonmated) == 0:
             raise BadInput("no two people of one source are here to be told apart")
-        self.threshold = float(found.topk(max(1, round(FMR * len(found)))).values[-1])
+        self.threshold = float(nonmated.topk(max(1, round(FMR * len(nonmated)))).values[-1])
 
     def forward(
         self, embeddings: Tensor, labels: Tensor, generator: torch.Generator | None = None

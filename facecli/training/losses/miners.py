@@ -101,8 +101,8 @@ def random_hard(d: Tensor, scene: Scene) -> Triplets:
     """Return for each ordered positive pair one negative at random among those that violate the margin."""
     every = all_triplets(d, scene)
     hard = every.keep & (_gap(d, every) < scene.margin)
-    pick, found = _draw(hard.to(d.dtype), scene.generator)
-    return _one_each(d, every.anchor, every.positive, pick, found)
+    pick, drawn = _draw(hard.to(d.dtype), scene.generator)
+    return _one_each(d, every.anchor, every.positive, pick, drawn)
 
 
 def distance_weighted(d: Tensor, scene: Scene) -> Triplets:
@@ -118,18 +118,18 @@ def distance_weighted(d: Tensor, scene: Scene) -> Triplets:
     log_weight = log_weight[every.anchor].masked_fill(~candidate, -torch.inf)
     top = log_weight.amax(1, keepdim=True)
     weight = (log_weight - top.masked_fill(top.isinf(), 0)).exp()
-    pick, found = _draw(weight, scene.generator)
-    return _one_each(d, every.anchor, every.positive, pick, found)
+    pick, drawn = _draw(weight, scene.generator)
+    return _one_each(d, every.anchor, every.positive, pick, drawn)
 
 
 def listed_triplets(d: Tensor, scene: Scene) -> Triplets:
     """Return the triplets of a batch that was put together as B/3 anchors, their positives, their negatives."""
     size = len(scene.labels) // 3
     anchor = torch.arange(size, device=d.device)
-    found = (scene.labels[:size] == scene.labels[size : 2 * size]) & (
+    is_triplet = (scene.labels[:size] == scene.labels[size : 2 * size]) & (
         scene.labels[:size] != scene.labels[2 * size : 3 * size]
     )
-    return _one_each(d, anchor, anchor + size, anchor + 2 * size, found)
+    return _one_each(d, anchor, anchor + size, anchor + 2 * size, is_triplet)
 
 
 def all_pairs(s: Tensor, scene: Scene) -> Pairs:
@@ -230,7 +230,7 @@ def _draw(weight: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Te
     return pick.clamp(max=weight.shape[1] - 1), total[:, -1] > 0
 
 
-def _one_each(d: Tensor, anchor: Tensor, positive: Tensor, negative: Tensor, found: Tensor) -> Triplets:
+def _one_each(d: Tensor, anchor: Tensor, positive: Tensor, negative: Tensor, counts: Tensor) -> Triplets:
     keep = torch.zeros(len(anchor), len(d), dtype=torch.bool, device=d.device)
-    keep[torch.arange(len(anchor), device=d.device), negative] = found
+    keep[torch.arange(len(anchor), device=d.device), negative] = counts
     return Triplets(anchor, positive, keep, torch.tensor(len(anchor), device=d.device))
