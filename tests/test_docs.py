@@ -1,7 +1,8 @@
 """Every command that README and docs show is run, on a terminal, and must print what stands there; Python blocks too.
 
 Each page is run from top to bottom in a folder of its own with a copy of sample_db. A block that cannot be run here
-stands below a comment that says why: `<!-- not run: REASON -->`.
+stands below a comment that says why: `<!-- not run: REASON -->`. The newcomer's exercise says of blocks that they are a
+file, or go below a line of one: they are written into a copy of the package, and the commands after them use it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import typer
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(
-    r"^(?:<!-- not run: (?P<why>.+?) -->\n+)?```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.S | re.M
+    r"^(?:<!-- (?P<mark>not run|file|line): (?P<of>.+?) -->\n+)?```(?P<kind>\w*)\n(?P<text>.*?)^```$",
+    re.S | re.M,
 )
 INSTALL = re.compile(r"^python -m pip install \. && ")
 TESTS = re.compile(r"\bpytest\b")
@@ -33,16 +35,19 @@ TOLERANCE = 0.002
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a page."""
+    """A fenced block of a page, and the comment above it: what it is instead of an example to run."""
 
     kind: str
     text: str
-    not_run: str | None
-    """Why it is not run; None where it is."""
+    mark: str | None
+    """`not run`, `file` or `line`; None for an example to run."""
+    of: str
+    """The reason, the file that the block is, or the file and line below which it goes: `FILE below LINE`."""
 
 
 def blocks(page: Path) -> list[Block]:
-    return [Block(b["kind"], b["text"], b["why"]) for b in BLOCK.finditer(page.read_text(encoding="utf-8"))]
+    text = page.read_text(encoding="utf-8")
+    return [Block(b["kind"], b["text"], b["mark"], b["of"] or "") for b in BLOCK.finditer(text)]
 
 
 def examples(block: Block) -> list[tuple[str, str]]:
@@ -150,6 +155,21 @@ def names_of(group) -> list[str]:
     return found
 
 
+def write(block: Block, place: Path) -> None:
+    """Put a `file` or a `line` block into a copy of the package, which commands in `place` find before the real one."""
+    if not (place / "facecli").exists():
+        shutil.copytree(ROOT / "facecli", place / "facecli", ignore=shutil.ignore_patterns("__pycache__"))
+    name, _, above = block.of.partition(" below ")
+    if block.mark == "file":
+        assert not (place / name).exists(), f"{name} is there already"
+        (place / name).write_text(block.text)
+        return
+    lines = (place / name).read_text().splitlines(keepends=True)
+    assert [line.strip() for line in lines].count(above.strip()) == 1, f"{name} has not one line {above}"
+    at = [line.strip() for line in lines].index(above.strip()) + 1
+    (place / name).write_text("".join([*lines[:at], block.text, *lines[at:]]))
+
+
 def test_every_command_has_an_example() -> None:
     commands = " ".join(
         command
@@ -165,33 +185,30 @@ def test_every_command_has_an_example() -> None:
     assert [name for name in names if f"facecli {name}" not in commands] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_console_blocks_print_what_they_show(page: Path, place: Path, environment: dict[str, str]) -> None:
+def test_examples_run(page: Path, place: Path, environment: dict[str, str]) -> None:
+    """From top to bottom: commands print what stands there; Python blocks run, in one namespace, after them."""
     sys.setrecursionlimit(10_000)
-    wrong = []
+    wrong, code = [], ""
     for block in blocks(page):
-        if block.kind != "console" or block.not_run is not None:
-            continue
-        for command, expected in examples(block):
-            command = INSTALL.sub("", command)
-            if TESTS.search(command):
-                continue
-            shown = on_terminal(command, place, environment)
-            if not same(words(expected), words(shown)):
-                wrong.append(f"$ {command}\n--- {page.name}\n{expected}\n--- shown\n{shown}")
+        if block.mark in ("file", "line"):
+            write(block, place)
+        elif block.mark is None and block.kind == "python":
+            code += block.text
+        elif block.mark is None and block.kind == "console":
+            for command, expected in examples(block):
+                if TESTS.search(command):
+                    continue
+                shown = on_terminal(INSTALL.sub("", command), place, environment)
+                if not same(words(expected), words(shown)):
+                    wrong.append(f"$ {command}\n--- {page.name}\n{expected}\n--- shown\n{shown}")
     assert not wrong, "\n\n".join(wrong)
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_python_blocks_run(page: Path, place: Path, environment: dict[str, str]) -> None:
-    """All Python blocks of a page, in one namespace and one process of their own."""
-    code = "\n".join(b.text for b in blocks(page) if b.kind == "python" and b.not_run is None)
-    if not code:
-        return
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    if code:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -199,7 +216,7 @@ def test_blocks_that_are_not_run_say_why(page: Path) -> None:
     """A block is run, or a comment says why it is not, or it shows no command at all."""
     for block in blocks(page):
         assert block.kind in ("console", "python", "text", "mermaid"), f"a block of kind '{block.kind}'"
-        assert block.kind != "text" or not block.text.startswith("$ ") or block.not_run, block.text[:200]
+        assert block.kind != "text" or not block.text.startswith("$ ") or block.mark, block.text[:200]
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.stem)
