@@ -153,6 +153,7 @@ def test_libraries_stay_in_their_wings():
                 assert name in TORCH_AT_ONCE, f"{name} imports {library} with the module"
 
 
+@pytest.mark.slow
 def test_the_library_never_prints_exits_or_reads_arguments_and_environment():
     for name, path in modules():
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -202,6 +203,7 @@ def test_the_command_line_is_imported_without_anything_heavy():
     assert run(f"import sys, facecli.cli.app; print(sorted({HEAVY} & set(sys.modules)))") == "[]"
 
 
+@pytest.mark.slow
 def test_help_and_version_import_nothing_heavy():
     code = (
         "import sys\nfrom facecli.__main__ import main\n"
@@ -221,6 +223,7 @@ def test_help_and_version_import_nothing_heavy():
         assert run(code, *arguments) == "[]", arguments
 
 
+@pytest.mark.slow
 def test_one_shot_commands_import_no_torch_and_no_onnx(cache_dir, people, probes, tmp_path):
     """Once the networks are exported: torch alone would cost two seconds."""
     shutil.copytree(people, tmp_path / "people")

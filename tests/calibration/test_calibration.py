@@ -378,6 +378,7 @@ def test_a_calibration_reads_back_to_the_same_numbers(one_set, two_sets, tmp_pat
     assert [p.name for p in path.parent.iterdir()] == ["c.json"]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes(first):
     texts = [files.to_json(made(*first, "first", seed=s, replicates=50)) for s in (3, 3, 4)]
     assert texts[0] == texts[1] != texts[2]
@@ -413,6 +414,7 @@ HARMLESS = {
 }
 
 
+@pytest.mark.slow
 def test_damage_anywhere_is_named_by_file_and_key():
     few, person = people(20, 3)
     other = describe(few, "few", image_digests=["x"] * person.size, subjects=["y"] * person.size)
@@ -546,6 +548,7 @@ def test_progress_is_told(first):
     assert told == [(k + 1, len(told)) for k in range(len(told))]
 
 
+@pytest.mark.slow
 def test_a_million_comparisons_make_a_small_file_that_loads_at_once(one_set):
     rng = np.random.default_rng(0)
     similarity = np.concatenate([rng.normal(0.6, 0.1, 1000), rng.normal(0.1, 0.1, 1_200_000)])

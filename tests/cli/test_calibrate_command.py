@@ -304,6 +304,7 @@ def pairs(photos):
     return path
 
 
+@pytest.mark.slow
 def test_pairs_are_calibrated_installed_and_used_by_verify(run, pairs, photos, home):
     result = run("calibrate", "--pairs", pairs, "--cross", "--fmr", "0.05", "--replicates", 100)
     assert result.exit_code == 0, result.stderr
@@ -359,6 +360,7 @@ def test_what_is_wrong_with_a_list_is_said_before_anything_is_embedded(run, tmp_
             assert "no such file" not in result.stderr
 
 
+@pytest.mark.slow
 def test_shared_people_and_images_are_said_and_kept(run, pairs, photos, tmp_path):
     shutil.copy(photos / "Clara" / "1.jpg", photos / "Hugo" / "9.jpg")
     names = ["Clara/1.jpg", "Hugo/9.jpg", "Imani/1.jpg", "Imani/2.jpg"]
@@ -378,6 +380,7 @@ def test_shared_people_and_images_are_said_and_kept(run, pairs, photos, tmp_path
     )
 
 
+@pytest.mark.slow
 def test_a_database_is_calibrated_from_its_folders(run, photos):
     everything = run("calibrate", "--db", photos, "--no-install", "--replicates", 100, "--fmr", "0.01")
     assert everything.exit_code == 0, everything.stderr
@@ -419,6 +422,7 @@ def test_a_calibration_ships_for_the_default_embedder(cache_dir):
     assert point.fnmr < 0.08
 
 
+@pytest.mark.slow
 def test_find_chooses_the_threshold_by_fpir_and_checks_it_on_the_gallery(run, photos, probes):
     result = run("find", probes / "clara.jpg", "--db", photos, "--fpir", "0.01")
     assert result.exit_code == 0, result.stderr
@@ -436,6 +440,7 @@ def test_find_chooses_the_threshold_by_fpir_and_checks_it_on_the_gallery(run, ph
     assert record["expected_false_alarms"] < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

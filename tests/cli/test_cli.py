@@ -264,6 +264,7 @@ def test_an_interrupted_run_ends_with_130(many, shell):
     assert all("embedding" in record for record in found)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_writes_no_file(many, shell, tmp_path):
     (tmp_path / "x.jsonl").write_text("old")
     process = shell(["embed", many, "-o", "x.jsonl"], folder=tmp_path)
@@ -277,6 +278,7 @@ def test_an_interrupted_run_writes_no_file(many, shell, tmp_path):
     assert (tmp_path / "x.jsonl").read_text() == "old"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_a_closed_pipe_ends_with_141_and_without_a_word(form, many, shell):
     process = shell(["embed", many, "-f", form])
@@ -339,6 +341,7 @@ def on_a_terminal(shell, command):
     return shown.decode(), process.wait(timeout=30)
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_a_table_with_colours_and_progress(shell, many, tmp_path):
     shown, code = on_a_terminal(shell, "find probes/clara.jpg probes/stranger-1.jpg --db people -k 1")
     assert code == 0
@@ -358,6 +361,7 @@ def test_a_terminal_gets_a_table_with_colours_and_progress(shell, many, tmp_path
     assert "1 people, 40 photos" in shown
 
 
+@pytest.mark.slow
 def test_records_that_run_over_a_terminal_meet_no_bar(shell):
     shown, code = on_a_terminal(shell, "embed probes -f jsonl")
     assert code == 0
@@ -388,6 +392,7 @@ def test_a_usage_error_leaves_the_file_alone(facecli, tmp_path):
     assert (tmp_path / "x.csv").read_text() == "old"
 
 
+@pytest.mark.slow
 def test_templates_on_disk_and_in_pipes_are_the_same_probes(facecli, tmp_path):
     npy = tmp_path / "faces.npy"
     done = facecli(["embed", "probes", "group.png", "-o", npy])
@@ -500,6 +505,7 @@ def test_only_the_cache_is_left(facecli, world, tmp_path):
     assert "--no-refresh uses the templates that are kept" in refused.stderr
 
 
+@pytest.mark.slow
 def test_an_enrolment_cut_off_before_its_first_photo_is_no_answer(
     facecli, world, embedder, cache_dir, tmp_path
 ):
@@ -532,6 +538,7 @@ def test_enrolment_takes_the_largest_face_whatever_is_asked_of_the_photo(facecli
     assert done.exit_code == 0
 
 
+@pytest.mark.slow
 def test_new_photos_are_enrolled_and_broken_ones_are_a_warning(facecli, world, tmp_path):
     db = tmp_path / "people"
     for name in ("Clara", "Hugo"):
@@ -639,6 +646,7 @@ ODD_NAMES = [
 ]
 
 
+@pytest.mark.slow
 def test_odd_names_come_through_every_command(facecli, people, probes, tmp_path):
     for name in ODD_NAMES:
         shutil.copy(probes / "clara.jpg", tmp_path / name)
@@ -658,6 +666,7 @@ def test_odd_names_come_through_every_command(facecli, people, probes, tmp_path)
         assert "\x1b" not in missing.stderr
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8(shell, probes, tmp_path):
     name = os.fsencode(tmp_path) + b"/caf\xe9.jpg"
     try:
@@ -730,6 +739,7 @@ def ward(people, tmp_path):
     return folder, expected
 
 
+@pytest.mark.slow
 def test_a_folder_of_every_affliction_gives_one_record_each(ward, facecli):
     folder, expected = ward
     done = facecli(["embed", folder])

@@ -235,6 +235,7 @@ def test_what_cannot_be_imported_is_refused_with_advice(facecli, here):
     assert not (here / "x.npy").exists()
 
 
+@pytest.mark.slow
 def test_migrate_reports_how_far_two_models_agree(facecli, here, embedder):
     torch.manual_seed(0)
     small = {"base": "small-cnn", "dim": 16, "width": 4}

@@ -118,6 +118,7 @@ def test_a_saved_result_is_compared_and_the_worse_one_loses(run, tmp_path):
     assert "other data" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bytes(run, tmp_path):
     path, _ = write_scores(tmp_path / "scores.csv")
     for again in (1, 2):
@@ -205,6 +206,7 @@ def test_a_gallery_and_probes_of_templates_open_set(run, tmp_path, embedder):
     assert one(parsed(same), "signature")["mated_searches"] == half
 
 
+@pytest.mark.slow
 def test_a_database_of_photographs_1_1_and_1_n(run, enrolled, tmp_path):
     subjects = tmp_path / "subjects.csv"
     names = sorted(p.name for p in enrolled.iterdir() if not p.name.startswith("."))
@@ -285,6 +287,7 @@ def test_lfws_own_layout_from_the_sample_people(run, people, tmp_path):
     assert (result.exit_code, "has no pairs.txt" in result.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_lfws_own_layout_from_lfws_development_photographs(run, tmp_path):
     if not VIEW1.is_dir():
         pytest.skip("the development photographs (../shared/data/lfw_view1) are not here")

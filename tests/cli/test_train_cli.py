@@ -72,6 +72,7 @@ def test_one_record_an_epoch_and_a_model_at_the_end(run, tmp_path):
     assert len(list((tmp_path / "run").glob("events.out.tfevents.*"))) == 1
 
 
+@pytest.mark.slow
 def test_a_picture_of_the_run(run, tmp_path):
     pytest.importorskip("matplotlib", reason="pictures need matplotlib")
     done = run("--epochs", 2, "--plot", tmp_path / "run.svg")

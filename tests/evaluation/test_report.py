@@ -85,6 +85,7 @@ def test_the_page_shows_figures_failures_warnings_and_the_signature():
         assert text in page
 
 
+@pytest.mark.slow
 def test_the_same_evaluation_gives_the_same_page_and_pictures(photos):
     assert html(evaluation(photos)) == html(evaluation(photos))
     found = evaluation()

@@ -131,6 +131,7 @@ def test_ties_at_the_threshold_match_in_float32_and_float64():
     assert figure(found, "fmr", "threshold").interval == figure(found, "fmr", "threshold").binomial
 
 
+@pytest.mark.slow
 def test_intervals_of_eer_and_auc_agree_with_drawing_the_curve_anew():
     samples = made(people=60, each=4, noise=1.2)
     comparisons = cross(samples)

@@ -56,6 +56,7 @@ def enlarged(path, longer_px):
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
+@pytest.mark.slow
 def test_finds_what_facenet_pytorch_finds_on_sample_photos(detector, peer, people, opened):
     apart = []
     for path in sorted(people.glob("*/[12].jpg")):
@@ -164,6 +165,7 @@ def test_a_turned_photo_with_its_turn_recorded_equals_the_upright_one(
     assert turned == expected
 
 
+@pytest.mark.slow
 def test_reduced_scale_decoding_gives_the_same_face(detector, people, probes):
     for path in (people / "Arthur" / "1.jpg", people / "Clara" / "2.jpg", probes / "hugo.jpg"):
         data = jpeg(enlarged(path, 2500))
@@ -240,6 +242,7 @@ def test_suppression_is_the_greedy_loop(places, seed, of_smaller, heads):
         assert suppress(corners, scores, 0.5, of_smaller=of_smaller).tolist() == kept
 
 
+@pytest.mark.slow
 def test_faces_of_forty_px_in_wild_photographs(detector, peer, wild, opened):
     """A small part of what benchmarks/detection.py measures on all of them, with room for its chance."""
     missed, apart, total = [], [], 0

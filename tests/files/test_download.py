@@ -273,6 +273,7 @@ def _fetch_in_child(url: str, target: Path, said: multiprocessing.Queue) -> None
     download.fetch(url, target, sha256=DIGEST, notify=said.put)
 
 
+@pytest.mark.slow
 def test_two_processes_fetch_once(server, tmp_path):
     server.pause_seconds = 0.5
     context = multiprocessing.get_context("spawn")

@@ -300,6 +300,7 @@ def lives(seeds: range, n: int) -> int:
     return n_covered
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names here are bytes")
 def test_a_database_that_lives_through_anything_equals_one_made_afresh():
     assert lives(range(8), 12) > 0

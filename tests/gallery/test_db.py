@@ -203,6 +203,7 @@ def killed_at(line, run):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.slow
 def test_killed_at_any_line_forgetting_leaves_the_old_or_the_new(root):
     enrol(root)
     (root / "Bo" / "1.jpg").unlink()
@@ -233,6 +234,7 @@ def test_killed_at_any_line_forgetting_leaves_the_old_or_the_new(root):
     assert 30 < seen.index(True) < line - 5
 
 
+@pytest.mark.slow
 def test_a_writer_finishes_what_a_killed_compaction_began(root):
     enrol(root)
     (root / "Ada" / "1.jpg").unlink()

@@ -414,6 +414,7 @@ class Folder(RuleBasedStateMachine):
 
 
 @pytest.mark.usefixtures("settled_class")
+@pytest.mark.slow
 class TestFolder(Folder.TestCase):
     settings = settings(
         max_examples=60,
@@ -773,6 +774,7 @@ print(json.dumps(answer))
 """
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_loses_nothing_and_is_said(people, cache, settled):
     for at in range(3000):
         put(people, f"s{at // 20}/{at}.jpg", b"face %d" % at)
@@ -938,6 +940,7 @@ def test_an_enroller_is_stopped_before_the_store_is_closed(people, cache):
     assert enroller.closed == 1
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_lose_nothing():
     done = subprocess.run(
         [sys.executable, "benchmarks/kill_enrolment.py", "--enroller", "standin:slow", "--kills", "10"]
@@ -972,6 +975,7 @@ def test_two_writers_share_the_work(people, cache):
     assert kept(results[0][0]) == kept(results[1][0])
 
 
+@pytest.mark.slow
 def test_readers_never_wait_and_never_see_a_torn_state(people, cache):
     for at in range(300):
         put(people, f"Cyd/{at:03}.jpg", b"cyd %d" % at)

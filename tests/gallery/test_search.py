@@ -191,6 +191,7 @@ def test_the_copy_is_scanned_in_place_of_the_rows_it_covers():
             assert set(best.rows[:5]) - set(range(256))
 
 
+@pytest.mark.slow
 def test_a_similarity_does_not_depend_on_the_company():
     rng = np.random.default_rng(3)
     templates, probes = rows_of(rng, 3000, 100, "random"), rows_of(rng, 200, 100, "random")

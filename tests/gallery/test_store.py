@@ -306,6 +306,7 @@ def test_a_reader_beside_a_commit_sees_the_state_before_it(tmp_path):
         other.close()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_leaves_the_store_intact(tmp_path):
     small = tmp_path / "small"
     small.mkdir()

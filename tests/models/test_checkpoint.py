@@ -81,6 +81,7 @@ def test_plain_crop_and_warning_survive(tmp_path):
     assert (saved.template, saved.crop_margin, saved.mirror, saved.warning) == (None, 0.2, True, "careful")
 
 
+@pytest.mark.slow
 def test_both_engines_agree_whatever_the_batch(folder, tmp_path):
     network = registry.load_network(registry.resolve(str(folder)), cache_dir=tmp_path)
     x = np.random.default_rng(0).standard_normal((5, 3, 32, 32)).astype(np.float32)
@@ -277,6 +278,7 @@ def test_malformed_architectures(architecture, says):
     assert says in str(caught.value)
 
 
+@pytest.mark.slow
 def test_training_can_start_from_the_published_weights(tmp_path):
     spec = BUILT_IN["dlib"]
     if registry.family(spec).locate(spec, tmp_path) is None:

@@ -43,6 +43,7 @@ def onnx(network, cache_dir):
     return runtime.load(network, cache_dir=cache_dir)
 
 
+@pytest.mark.slow
 def test_raw_output_is_dlibs(chips, network, onnx, cache_dir):
     dlib = pytest.importorskip("dlib", reason="dlib-bin, the oracle of this test, is not installed")
     theirs = dlib.face_recognition_model_v1(str(ours.locate(SPEC, cache_dir)))
@@ -55,6 +56,7 @@ def test_raw_output_is_dlibs(chips, network, onnx, cache_dir):
     assert 1.2 < np.linalg.norm(expected[0]) < 1.6
 
 
+@pytest.mark.slow
 def test_torch_and_onnx_agree(chips, network, onnx, cache_dir):
     torch = runtime.load(network, cache_dir=cache_dir, device="torch")
     np.testing.assert_allclose(torch(prepare(chips, SPEC))[0], onnx(prepare(chips, SPEC))[0], atol=1e-4)
@@ -103,6 +105,7 @@ def test_altered_package_weights_are_refused(cache_dir, tmp_path, monkeypatch):
             build()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -123,6 +126,7 @@ def test_a_foreign_weights_file_is_refused(spoil, cache_dir, tmp_path):
         network.onnx()
 
 
+@pytest.mark.slow
 def test_weights_given_by_hand_are_another_network_with_the_same_answers(chips, cache_dir, tmp_path, onnx):
     path = tmp_path / "copy.dat"
     path.write_bytes(shipped_weights(cache_dir))

@@ -64,6 +64,7 @@ def test_preprocessing_is_the_fixed_standardisation():
     np.testing.assert_allclose(prepared(pixels), theirs, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_forward_is_facenet_pytorchs(original, weights, cache):
     x = torch.from_numpy(prepared(chips(3)))
     with torch.inference_mode():
@@ -76,6 +77,7 @@ def test_forward_is_facenet_pytorchs(original, weights, cache):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_onnx_agrees_and_rows_do_not_depend_on_the_batch(weights, cache, capfd, caplog):
     network = facenet.network(SPEC, cache, weights, None)
     on_torch = runtime.load(network, cache_dir=cache, device="torch")
@@ -91,6 +93,7 @@ def test_onnx_agrees_and_rows_do_not_depend_on_the_batch(weights, cache, capfd, 
     np.testing.assert_array_equal(together, apart)
 
 
+@pytest.mark.slow
 def test_files_without_the_classifier_load_too(original, tmp_path):
     state = {k: v for k, v in original.state_dict().items() if not k.startswith("logits.")}
     torch.save(state, tmp_path / "bare.pt")
@@ -123,6 +126,7 @@ def test_a_known_digest_is_checked(weights, tmp_path):
         facenet.network(replace(SPEC, sha256="0" * 64), tmp_path, weights, None)
 
 
+@pytest.mark.slow
 def test_a_download_that_was_tampered_with_is_refused(weights, tmp_path):
     place = tmp_path / "weights" / SPEC.weights.rsplit("/", 1)[-1]
     place.parent.mkdir()

@@ -50,6 +50,7 @@ def builds():
     return replace(NETWORK, onnx=onnx), built
 
 
+@pytest.mark.slow
 def test_two_processes_export_once(tmp_path):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     both = [subprocess.Popen([sys.executable, "-c", EXPORT, str(tmp_path)], **pipes) for _ in range(2)]

@@ -43,6 +43,7 @@ def hub(tmp_path, monkeypatch):
     return tmp_path / "hub" / "checkpoints"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DIMS)
 def test_what_is_left_returns_the_features_the_classifier_saw(name):
     torch.manual_seed(0)
@@ -55,6 +56,7 @@ def test_what_is_left_returns_the_features_the_classifier_saw(name):
     assert features.shape == (2, dim)
 
 
+@pytest.mark.slow
 def test_every_network_of_torchvision_ends_in_its_classifier():
     """The rule behind the cut, read off the published heads: their last layer has ImageNet's 1,000 outputs."""
     for name in (
@@ -117,6 +119,7 @@ def published(hub: Path, name: str, monkeypatch) -> tuple[torch.nn.Module, Path]
     return whole, path
 
 
+@pytest.mark.slow
 def test_weights_in_torch_hubs_folder_are_found_checked_and_cut(hub, tmp_path, monkeypatch):
     whole, path = published(hub, "googlenet", monkeypatch)
     spec = replace(registry.resolve("torchvision:googlenet"), input_size=64)
@@ -143,6 +146,7 @@ def test_weights_in_torch_hubs_folder_are_found_checked_and_cut(hub, tmp_path, m
         pretrained({"base": "torchvision:googlenet"}, cache_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_export_agrees_whatever_the_batch(hub, tmp_path, monkeypatch):
     published(hub, "squeezenet1_1", monkeypatch)
     spec = replace(registry.resolve("torchvision:squeezenet1_1"), input_size=64)

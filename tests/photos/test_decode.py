@@ -304,6 +304,7 @@ def test_only_jpeg_is_reduced():
     assert decode(encode(textured(), "PNG"), path="x", at_least_px=10).scale == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("at_least_px", "shape"), [(None, (5000, 20000, 3)), (640, (625, 2500, 3))])
 def test_a_panorama_of_a_hundred_megapixels(at_least_px, shape):
     data = encode(PIL.Image.new("L", (20_000, 5_000), 77), "JPEG")

@@ -110,6 +110,7 @@ def test_templates_are_unit_rows_that_tell_people_apart(embedder, people):
         assert same == max(similarities[i, j] for j in range(6) if j != i)
 
 
+@pytest.mark.slow
 def test_reduced_scale_decoding_gives_the_same_template(embedder, people):
     for name in ("Arthur", "Clara"):
         path = people / name / "1.jpg"
@@ -302,6 +303,7 @@ def test_the_id_is_the_same_for_everything_that_moves_no_template(embedder, cach
         assert Embedder("dlib", cache_dir=cache_dir, **options).id == embedder.id
 
 
+@pytest.mark.slow
 def test_engines_share_an_id_because_their_templates_agree(embedder, cache_dir, people):
     torch = Embedder("dlib", cache_dir=cache_dir, device="torch", workers=1)
     assert torch.id == embedder.id

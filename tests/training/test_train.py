@@ -91,6 +91,7 @@ def equal(a, b) -> bool:
     return a == b
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("loss", "miner"),
     [
@@ -149,6 +150,7 @@ def test_a_run_leaves_all_that_its_use_needs(people, cache, tmp_path):
     assert spec.name == "run"
 
 
+@pytest.mark.slow
 def test_same_seed_same_bits_and_another_seed_others(people, cache, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         fit(config(people, tmp_path / name, seed=seed, epochs=2), cache_dir=cache)
@@ -160,6 +162,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["triplet", "arcface", "memory"])
 def test_resumed_run_equals_an_unbroken_one(people, cache, tmp_path, loss):
     """Broken off in the middle of every epoch in turn."""
@@ -183,6 +186,7 @@ def test_resumed_run_equals_an_unbroken_one(people, cache, tmp_path, loss):
         assert equal(weights_of(tmp_path / "whole" / name), weights_of(tmp_path / "broken" / name))
 
 
+@pytest.mark.slow
 def test_resumed_run_equals_an_unbroken_one_after_a_death_at_any_write(people, cache, tmp_path, monkeypatch):
     """The process dies before, at and after each file that an epoch writes."""
     fit(config(people, tmp_path / "whole", epochs=2), cache_dir=cache)
@@ -246,6 +250,7 @@ def options_of(settings: TrainConfig) -> str:
     return repr(kept)
 
 
+@pytest.mark.slow
 def test_kill_at_random_moments(people, cache, tmp_path):
     settings = config(people, tmp_path / "whole", epochs=30, loss="arcface")
     fit(settings, cache_dir=cache)
@@ -280,6 +285,7 @@ def epochs_done(out: Path) -> int:
     return len(log.read_text().splitlines()) - 1 if log.exists() else 0
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_with_the_joint_batch(people, cache, tmp_path):
     """Batch norm, mining, augmentation and class weights all see the joint batch."""
     settings = [
@@ -453,6 +459,7 @@ def test_pull_and_blend_need_a_base(people, cache, tmp_path):
             fit(config(people, tmp_path / "run", **options), cache_dir=cache)
 
 
+@pytest.mark.slow
 def test_weights_from_a_file_stand_in_for_the_published_ones(people, cache, tmp_path):
     """As where there is no network: facenet-pytorch's file, kept by the user."""
     torch.manual_seed(3)
@@ -475,6 +482,7 @@ def test_validation_people_must_be_others(people, cache, tmp_path):
         fit(config(people, tmp_path / "run", val=people), cache_dir=cache)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -100,6 +100,7 @@ def test_a_photo_without_a_face_is_remembered(people, tmp_path):
     assert isinstance(cutter(people / "ann" / "1.png")[1], NoFace)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faces", ["largest", "center"])
 def test_photos_give_the_chips_that_an_embedder_would_see(tmp_path, faces):
     folder = SHARED / "lfw_view1"
