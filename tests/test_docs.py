@@ -2,7 +2,7 @@
 
 Each page is run from top to bottom in a folder of its own with a copy of sample_db. A block that cannot be run here
 stands below a comment that says why: `<!-- not run: REASON -->`. The newcomer's exercise says of blocks that they are a
-file, or go below a line of one: they are written into a copy of the package, and the commands after them use it.
+file, or a line of a table: they are written into a copy of the package, and the commands after them use it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Block:
     mark: str | None
     """`not run`, `file` or `line`; None for an example to run."""
     of: str
-    """The reason, the file that the block is, or the file and line below which it goes: `FILE below LINE`."""
+    """The reason, the file that the block is, or where in a table it goes: `FILE after TEXT`."""
 
 
 def blocks(page: Path) -> list[Block]:
@@ -159,15 +159,14 @@ def write(block: Block, place: Path) -> None:
     """Put a `file` or a `line` block into a copy of the package, which commands in `place` find before the real one."""
     if not (place / "facecli").exists():
         shutil.copytree(ROOT / "facecli", place / "facecli", ignore=shutil.ignore_patterns("__pycache__"))
-    name, _, above = block.of.partition(" below ")
+    name, _, opening = block.of.partition(" after ")
     if block.mark == "file":
         assert not (place / name).exists(), f"{name} is there already"
         (place / name).write_text(block.text)
         return
-    lines = (place / name).read_text().splitlines(keepends=True)
-    assert [line.strip() for line in lines].count(above.strip()) == 1, f"{name} has not one line {above}"
-    at = [line.strip() for line in lines].index(above.strip()) + 1
-    (place / name).write_text("".join([*lines[:at], block.text, *lines[at:]]))
+    text = (place / name).read_text()
+    assert text.count(opening) == 1, f"{name} does not say '{opening}' once"
+    (place / name).write_text(text.replace(opening, f"{opening}\n{block.text}"))
 
 
 def test_every_command_has_an_example() -> None:
