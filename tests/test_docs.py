@@ -189,6 +189,7 @@ def test_every_command_has_an_example() -> None:
 def test_examples_run(page: Path, place: Path, environment: dict[str, str]) -> None:
     """From top to bottom: commands print what stands there; Python blocks run, in one namespace, after them."""
     sys.setrecursionlimit(10_000)
+    environment = {**environment, "FACECLI_HOME": str(place / "home")}
     wrong, code = [], ""
     for block in blocks(page):
         if block.mark in ("file", "line"):
