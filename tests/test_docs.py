@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from test_structure import WINGS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -239,3 +240,9 @@ def test_the_readme_is_short_and_shows_its_picture() -> None:
     assert len(text.splitlines()) <= 200
     assert "docs/pictures/find.jpg" in text
     assert (ROOT / "docs/pictures/find.jpg").stat().st_size < 200_000
+
+
+def test_the_drawing_in_contributing_is_the_one_that_is_held() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \|[^|]+\| ([^|]*)\|$", PAGES[1].read_text(encoding="utf-8"), re.M)
+    drawn = {wing: set(knows.replace(",", " ").split()) for wing, knows in rows}
+    assert drawn == {wing: set(knows.split()) for wing, knows in WINGS.items()}
