@@ -1,4 +1,4 @@
-"""The default model on LFW's development view: makes the calibration that ships, and prints the README's table.
+"""The default model on LFW's development view: makes the calibration that ships, and prints the table of docs/benchmarks.md.
 
     python benchmarks/lfw_view1.py DIR            # about five minutes on two cores
     python benchmarks/lfw_view1.py DIR --table    # without making the calibration anew

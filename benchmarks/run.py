@@ -1,4 +1,4 @@
-"""Every speed figure of the README, in one go: tables on stdout, every sample as JSON beside this script.
+"""Every speed figure of docs/benchmarks.md, in one go: tables on stdout, every sample as JSON beside this script.
 
     python benchmarks/run.py --lfw DIR --wild DIR [--quick] [--only NAME ...] [--peers FOLDER] [--tree FOLDER]
 
