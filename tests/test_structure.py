@@ -30,6 +30,7 @@ WINGS = {
     "evaluation": "files photos stats calibration models templates gallery trials recognition",
     "training.losses": "stats",
     "training": "files photos stats calibration models faces templates training.losses",
+    "api": "photos models calibration templates gallery recognition",
     "cli": "files photos stats calibration models faces templates gallery gallery.upkeep trials recognition evaluation"
     " training",
 }

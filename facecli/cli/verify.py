@@ -108,7 +108,7 @@ def verify(
                 gallery = open_gallery(db, embedder.choosing("largest"), folders, notes, no_refresh)
                 record = library.verify_subject(embedder, rule, gallery, chosen[0], subject)
             else:
-                record = library.verify_photos(embedder, rule, chosen[0], chosen[1])
+                record = library.verify_photos(embedder, rule, (chosen[0], None), (chosen[1], None))
             sink.emit(record)
             code = 0 if record["match"] else NON_MATCH
     if sink.form == "table":

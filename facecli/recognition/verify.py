@@ -12,6 +12,7 @@ from facecli.arrays import Array
 from facecli.calibration.decision import Rule
 from facecli.errors import FaceError, printable
 from facecli.hooks import Progress
+from facecli.photos.source import NamedPhoto
 from facecli.templates.embedder import Embedder
 from facecli.templates.records import face_place
 from facecli.templates.template import Embedded
@@ -38,10 +39,10 @@ COLUMNS = [
 ]
 
 
-def verify_photos(embedder: Embedder, rule: Rule, left: Path, right: Path) -> dict[str, Any]:
+def verify_photos(embedder: Embedder, rule: Rule, left: NamedPhoto, right: NamedPhoto) -> dict[str, Any]:
     """Compare one face each of two photos. Raises the `FaceError` of the first photo that fails."""
     found = []
-    for result in embedder.embed([(left, None), (right, None)]):
+    for result in embedder.embed([left, right]):
         if isinstance(result, FaceError):
             raise result
         found.append(result)

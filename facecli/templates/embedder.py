@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from facecli.arrays import Array, Pixels
-from facecli.config import BATCH_SIZE, Detection, cores
+from facecli.config import BATCH_SIZE, Detection, cores, default_cache_dir
 from facecli.errors import FaceError, UsageError
 from facecli.faces.choice import Choice
 from facecli.faces.crop import Crops, cut
@@ -47,7 +47,7 @@ class Embedder:
         self,
         model: str = "dlib",
         *,
-        cache_dir: Path,
+        cache_dir: Path | None = None,
         weights: Path | None = None,
         device: str = "cpu",
         faces: str = "largest",
@@ -61,12 +61,14 @@ class Embedder:
     ) -> None:
         """Load `model`, preparing on first use what it needs.
 
+        `cache_dir` holds weights and exported networks; None is the platform's cache folder of the user.
         `faces` is one of `choice.POLICIES`; `face` asks for one index instead. `aligned` takes images as face crops:
         nothing is searched; otherwise `detector` is one of `DETECTORS`. `weights` is a file to use in place of
         the model's own. `progress` hears of a download.
 
         Raises `UsageError`, `WeightsMissing` and what `resolve` raises.
         """
+        cache_dir = cache_dir if cache_dir is not None else default_cache_dir()
         kind = detector_class(detector)
         if min_face_px < kind.smallest_px:
             raise UsageError(
