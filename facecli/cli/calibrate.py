@@ -14,6 +14,7 @@ from facecli.cli.exit_codes import INPUT_ERROR
 from facecli.cli.options import (
     Aligned,
     Device,
+    EmbedderOptions,
     FaceIndex,
     Faces,
     Format,
@@ -140,7 +141,9 @@ def calibrate(
     embedder = None
     if scores is None and embedder_id is None:
         _check_faces(faces, face, db)
-        embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
+        embedder = open_embedder(
+            folders, notes, EmbedderOptions(model, weights, device, faces, face, min_face, aligned)
+        )
         embedder_id = embedder.id
     if restore:
         _restore(str(embedder_id), folders, notes)

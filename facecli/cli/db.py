@@ -13,6 +13,7 @@ from facecli.cli.options import (
     Aligned,
     DatabaseFolder,
     Device,
+    EmbedderOptions,
     Format,
     MinFace,
     Model,
@@ -126,7 +127,9 @@ def check(
     notes = Notes(quiet)
     embedder = None
     if embed:
-        embedder = open_embedder(folders, notes, model, weights, device, "largest", None, min_face, aligned)
+        embedder = open_embedder(
+            folders, notes, EmbedderOptions(model, weights, device, min_face=min_face, aligned=aligned)
+        )
     sound = True
     with (
         notes.progress("checking photos") as tell,

@@ -13,6 +13,7 @@ from facecli.cli.options import (
     Aligned,
     DatabaseFolder,
     Device,
+    EmbedderOptions,
     Format,
     MinFace,
     Model,
@@ -173,8 +174,12 @@ def migrate(
 
     folders: Folders = context.obj
     notes = Notes(quiet)
-    old_model = open_embedder(folders, notes, model, weights, device, "largest", None, min_face, aligned)
-    new_model = open_embedder(folders, notes, to, to_weights, device, "largest", None, min_face, aligned)
+    old_model = open_embedder(
+        folders, notes, EmbedderOptions(model, weights, device, min_face=min_face, aligned=aligned)
+    )
+    new_model = open_embedder(
+        folders, notes, EmbedderOptions(to, to_weights, device, min_face=min_face, aligned=aligned)
+    )
     if old_model.id == new_model.id:
         raise UsageError(
             f"both models are the same embedder, {new_model.id}", hint="name the present one with --model"

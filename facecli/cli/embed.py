@@ -8,19 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facecli import config
 from facecli.cli.exit_codes import INPUT_ERROR
+from facecli.cli.groups import grouped
 from facecli.cli.options import (
-    Aligned,
-    Device,
-    FaceIndex,
-    Faces,
-    Format,
-    MinFace,
-    Model,
-    Quiet,
-    TemplatesOut,
-    Weights,
+    AllFacesOptions,
+    TemplateOutputOptions,
 )
 from facecli.cli.session import Folders, open_embedder, refreshed
 from facecli.errors import UsageError
@@ -30,6 +22,7 @@ if TYPE_CHECKING:
     from facecli.templates.embedder import Embedder
 
 
+@grouped
 def embed(
     context: typer.Context,
     sources: Annotated[
@@ -40,16 +33,9 @@ def embed(
         Path | None,
         typer.Option("--db", help="Bring the templates of this database up to date instead."),
     ] = None,
-    model: Model = config.DEFAULT_MODEL,
-    weights: Weights = None,
-    device: Device = "cpu",
-    faces: Faces = "all",
-    face: FaceIndex = None,
-    min_face: MinFace = config.Detection.min_face_px,
-    aligned: Aligned = False,
-    form: Format = "auto",
-    output: TemplatesOut = None,
-    quiet: Quiet = False,
+    *,
+    embedding: AllFacesOptions,
+    out: TemplateOutputOptions,
 ) -> None:
     """Turn faces into templates, for pipes and other programs. One record a face, largest first.
 
@@ -66,16 +52,20 @@ def embed(
     from facecli.templates.records import is_npy
 
     folders: Folders = context.obj
-    notes = Notes(quiet)
+    notes = Notes(out.quiet)
     if (db is None) == (not sources):
         what = "nothing to embed" if db is None else "--db embeds the photos of the database"
         raise UsageError(what, hint="give photos, or a database with --db")
-    embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
-    if db is not None and output is not None and is_npy(output):
+    embedder = open_embedder(folders, notes, embedding)
+    if db is not None and out.output is not None and is_npy(out.output):
         raise UsageError("a database keeps its own templates", hint="leave out --output, or give photos")
     if db is not None:
-        raise typer.Exit(_embed_database(db, embedder.choosing("largest"), folders, notes, form, output))
-    raise typer.Exit(_embed_photos(sources if sources is not None else [], embedder, notes, form, output))
+        raise typer.Exit(
+            _embed_database(db, embedder.choosing("largest"), folders, notes, out.form, out.output)
+        )
+    raise typer.Exit(
+        _embed_photos(sources if sources is not None else [], embedder, notes, out.form, out.output)
+    )
 
 
 def _embed_photos(

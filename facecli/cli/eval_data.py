@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facecli import config
+from facecli.cli.options import RuleOptions
 from facecli.cli.session import Folders, open_rule, read_pairs, read_scores
 from facecli.errors import NoCalibration, UsageError
 
@@ -114,7 +114,7 @@ def other_system(make: Maker | None, embedder: Embedder, folders: Folders, seed:
         raise UsageError("--scores are compared with a saved result", hint="save one with -o other.jsonl")
     threshold = None
     try:
-        threshold = open_rule(folders, embedder, None, None, None, config.DEFAULT_PRIOR).threshold
+        threshold = open_rule(folders, embedder, RuleOptions()).threshold
     except NoCalibration as error:
         notes.say(f"{error.what}: compared at fixed rates only")
     # Its own intervals are not wanted, only its errors.

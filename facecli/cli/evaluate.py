@@ -14,6 +14,7 @@ from facecli.cli.options import (
     Aligned,
     CalibrationFile,
     Device,
+    EmbedderOptions,
     FaceIndex,
     Faces,
     Fmr,
@@ -24,6 +25,7 @@ from facecli.cli.options import (
     Quiet,
     Replicates,
     Root,
+    RuleOptions,
     Seed,
     Threshold,
     Weights,
@@ -160,7 +162,9 @@ def evaluate(
         raise UsageError("the report is a folder, and a file has this name", path=report)
 
     def opened(name: str, own: Path | None = None) -> Embedder:
-        return open_embedder(folders, notes, name, own, device, faces, face, min_face, aligned)
+        return open_embedder(
+            folders, notes, EmbedderOptions(name, own, device, faces, face, min_face, aligned)
+        )
 
     data, embedder_id, in_force, make = named.from_scores(), "scores", None, None
     if data is not None and (fmr is not None or calibration is not None):
@@ -172,7 +176,7 @@ def evaluate(
         embedder = opened(model, weights)
         embedder_id = embedder.id
         try:
-            rule = open_rule(folders, embedder, threshold, fmr, calibration, config.DEFAULT_PRIOR)
+            rule = open_rule(folders, embedder, RuleOptions(fmr, threshold, calibration))
             threshold, in_force = rule.threshold, rule.calibration
             notes.say(rule.describe())
         except NoCalibration as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,27 +11,18 @@ import typer
 
 from facecli import config
 from facecli.cli.exit_codes import INPUT_ERROR, NON_MATCH
+from facecli.cli.groups import grouped
 from facecli.cli.options import (
-    Aligned,
-    CalibrationFile,
-    Device,
-    FaceIndex,
-    Faces,
-    Fmr,
-    Format,
-    MinFace,
-    Model,
+    AllFacesOptions,
     NoRefresh,
-    OutFile,
-    Prior,
-    Quiet,
-    Threshold,
-    Weights,
+    OutputOptions,
+    RuleOptions,
 )
 from facecli.cli.session import Folders, open_embedder, open_gallery, open_rule
 from facecli.errors import UsageError
 
 
+@grouped
 def find(
     context: typer.Context,
     probes: Annotated[
@@ -49,7 +41,6 @@ def find(
         Path | None,
         typer.Option("--draw", help="Write the probe with boxes and names to this picture."),
     ] = None,
-    fmr: Fmr = None,
     fpir: Annotated[
         float | None,
         typer.Option(
@@ -58,19 +49,10 @@ def find(
             " and check it on the database.",
         ),
     ] = None,
-    threshold: Threshold = None,
-    calibration: CalibrationFile = None,
-    prior: Prior = config.DEFAULT_PRIOR,
-    model: Model = config.DEFAULT_MODEL,
-    weights: Weights = None,
-    device: Device = "cpu",
-    faces: Faces = "all",
-    face: FaceIndex = None,
-    min_face: MinFace = config.Detection.min_face_px,
-    aligned: Aligned = False,
-    form: Format = "auto",
-    output: OutFile = None,
-    quiet: Quiet = False,
+    *,
+    embedding: AllFacesOptions,
+    deciding: RuleOptions,
+    out: OutputOptions,
 ) -> None:
     """Who is this? Rank the people of a database for every face in the probes.
 
@@ -89,8 +71,8 @@ def find(
     from facecli.cli.output import Output
 
     folders: Folders = context.obj
-    notes = Notes(quiet)
-    if fpir is not None and (fmr is not None or threshold is not None):
+    notes = Notes(out.quiet)
+    if fpir is not None and (deciding.fmr is not None or deciding.threshold is not None):
         raise UsageError("--fpir, --fmr and --threshold each set the threshold", hint="give one of them")
     if fpir is not None and not 0 < fpir < 1:
         raise UsageError(f"an FPIR of {fpir:g} is not between 0 and 1")
@@ -101,13 +83,13 @@ def find(
         photo = one_photo(probes)
     if photo is not None and draw is not None and os.path.realpath(photo) == os.path.realpath(draw):
         raise UsageError("the picture would overwrite the probe", path=draw, hint="give it another name")
-    embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
+    embedder = open_embedder(folders, notes, embedding)
     # Imported while the networks load.
     from facecli.cli.inputs import probes_from
     from facecli.recognition import identify as library
 
     # For one sample FPIR is FMR: what is not even supported then is refused before anybody is enrolled.
-    rule = open_rule(folders, embedder, threshold, fmr if fpir is None else fpir, calibration, prior)
+    rule = open_rule(folders, embedder, deciding if fpir is None else replace(deciding, fmr=fpir))
     gallery = open_gallery(db, embedder.choosing("largest"), folders, notes, no_refresh)
     alarms = None
     if fpir is not None:
@@ -120,13 +102,13 @@ def find(
     found = False
     failed = False
     drawn: list[dict[str, Any]] = []
-    with Output(library.COLUMNS, form=form, path=output, flatten=library.flatten) as sink:
+    with Output(library.COLUMNS, form=out.form, path=out.output, flatten=library.flatten) as sink:
         source = probes_from(probes, embedder)
         for record in library.identify(gallery, rule, source, top=top, alarms=alarms):
             sink.emit(record)
             if "error" in record:
                 failed = True
-                if sink.form != "table" or output is not None:
+                if sink.form != "table" or out.output is not None:
                     notes.warn(f"{record['probe']}: {record['error']['message']}")
                 continue
             found |= record["match"]

@@ -6,6 +6,7 @@ is imported here: `--help` needs neither NumPy nor torch.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -20,60 +21,105 @@ Model = Annotated[
         "-m",
         help="A built-in model, an .onnx file, a checkpoint or torchvision:NAME.",
         show_default=True,
+        rich_help_panel="Network",
     ),
 ]
 Weights = Annotated[
     Path | None,
     typer.Option(
-        "--weights", help="A file of weights to use in place of the model's own, e.g. without a network."
+        "--weights",
+        help="A file of weights to use in place of the model's own, e.g. without a network.",
+        rich_help_panel="Network",
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", help="cpu (ONNX Runtime), torch (torch on the CPU), cuda, cuda:N or mps.")
+    str,
+    typer.Option(
+        "--device",
+        help="cpu (ONNX Runtime), torch (torch on the CPU), cuda, cuda:N or mps.",
+        rich_help_panel="Network",
+    ),
 ]
 Faces = Annotated[
-    str, typer.Option("--faces", help="Which faces count: largest, center, all or one (else an error).")
+    str,
+    typer.Option(
+        "--faces",
+        help="Which faces count: largest, center, all or one (else an error).",
+        rich_help_panel="Faces",
+    ),
 ]
 FaceIndex = Annotated[
     int | None,
-    typer.Option("--face", help="The face with this index: 0 is the largest."),
+    typer.Option("--face", help="The face with this index: 0 is the largest.", rich_help_panel="Faces"),
 ]
 MinFace = Annotated[
-    int, typer.Option("--min-face", help="Smallest face searched for, in px of the original image.")
+    int,
+    typer.Option(
+        "--min-face", help="Smallest face searched for, in px of the original image.", rich_help_panel="Faces"
+    ),
 ]
 Aligned = Annotated[
-    bool, typer.Option("--aligned", help="The images are face crops already: search for no face.")
+    bool,
+    typer.Option(
+        "--aligned", help="The images are face crops already: search for no face.", rich_help_panel="Faces"
+    ),
 ]
 Threshold = Annotated[
     float | None,
-    typer.Option("--threshold", help="Match at this similarity or more, in place of a calibrated threshold."),
+    typer.Option(
+        "--threshold",
+        help="Match at this similarity or more, in place of a calibrated threshold.",
+        rich_help_panel="Threshold",
+    ),
 ]
 Fmr = Annotated[
     float | None,
     typer.Option(
-        "--fmr", help=f"Choose the threshold for this false match rate [default: {config.DEFAULT_FMR:g}]."
+        "--fmr",
+        help=f"Choose the threshold for this false match rate [default: {config.DEFAULT_FMR:g}].",
+        rich_help_panel="Threshold",
     ),
 ]
 CalibrationFile = Annotated[
     Path | None,
-    typer.Option("--calibration", help="A calibration file to use in place of the installed one."),
+    typer.Option(
+        "--calibration",
+        help="A calibration file to use in place of the installed one.",
+        rich_help_panel="Threshold",
+    ),
 ]
-Prior = Annotated[float, typer.Option("--prior", help="Probability of a mated pair before looking.")]
+Prior = Annotated[
+    float,
+    typer.Option("--prior", help="Probability of a mated pair before looking.", rich_help_panel="Threshold"),
+]
 Format = Annotated[
     str,
-    typer.Option("--format", "-f", help="auto (table on a terminal, else jsonl), table, jsonl, csv or tsv."),
+    typer.Option(
+        "--format",
+        "-f",
+        help="auto (table on a terminal, else jsonl), table, jsonl, csv or tsv.",
+        rich_help_panel="Output",
+    ),
 ]
 OutFile = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Write to this file; its ending sets the format."),
+    typer.Option(
+        "--output", "-o", help="Write to this file; its ending sets the format.", rich_help_panel="Output"
+    ),
 ]
 TemplatesOut = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", help="x.npy: templates, with the table x.csv; else records by its ending."
+        "--output",
+        "-o",
+        help="x.npy: templates, with the table x.csv; else records by its ending.",
+        rich_help_panel="Output",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No remarks and no progress on stderr.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="No remarks and no progress on stderr.", rich_help_panel="Output"),
+]
 Database = Annotated[
     Path | None,
     typer.Option("--db", help="A database: a folder with a folder of photos for each person."),
@@ -95,3 +141,49 @@ Replicates = Annotated[
     int, typer.Option("--replicates", min=100, help="How often people are resampled for the intervals.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn at random.")]
+
+
+@dataclass(frozen=True)
+class EmbedderOptions:
+    """From photos to templates: the network, and which faces count."""
+
+    model: Model = config.DEFAULT_MODEL
+    weights: Weights = None
+    device: Device = "cpu"
+    faces: Faces = "largest"
+    face: FaceIndex = None
+    min_face: MinFace = config.Detection.min_face_px
+    aligned: Aligned = False
+
+
+@dataclass(frozen=True)
+class AllFacesOptions(EmbedderOptions):
+    """The same, where every face of a photo counts unless told otherwise."""
+
+    faces: Faces = "all"
+
+
+@dataclass(frozen=True)
+class RuleOptions:
+    """How the threshold is chosen."""
+
+    fmr: Fmr = None
+    threshold: Threshold = None
+    calibration: CalibrationFile = None
+    prior: Prior = config.DEFAULT_PRIOR
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where records go, and in which format."""
+
+    form: Format = "auto"
+    output: OutFile = None
+    quiet: Quiet = False
+
+
+@dataclass(frozen=True)
+class TemplateOutputOptions(OutputOptions):
+    """The same, where the file may also be an array of templates."""
+
+    output: TemplatesOut = None

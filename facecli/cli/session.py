@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facecli import config
+from facecli.cli.options import EmbedderOptions, RuleOptions
 
 if TYPE_CHECKING:
     from facecli.calibration.decision import Rule
@@ -27,30 +27,20 @@ class Folders:
     user: Path
 
 
-def open_embedder(
-    folders: Folders,
-    notes: Notes,
-    model: str,
-    weights: Path | None,
-    device: str,
-    faces: str,
-    face: int | None,
-    min_face: int,
-    aligned: bool,
-) -> Embedder:
+def open_embedder(folders: Folders, notes: Notes, options: EmbedderOptions) -> Embedder:
     """Return the embedder that the options ask for, with a bar while weights are fetched."""
     from facecli.templates.embedder import Embedder
 
     with notes.progress("fetching weights", size=True) as tell:
         embedder = Embedder(
-            model,
+            options.model,
             cache_dir=folders.cache,
-            weights=weights,
-            device=device,
-            faces=faces,
-            face=face,
-            aligned=aligned,
-            min_face_px=min_face,
+            weights=options.weights,
+            device=options.device,
+            faces=options.faces,
+            face=options.face,
+            aligned=options.aligned,
+            min_face_px=options.min_face,
             notify=notes.say,
             progress=tell,
         )
@@ -63,18 +53,10 @@ def open_for_reading(
     folders: Folders, notes: Notes, model: str, weights: Path | None, device: str, aligned: bool
 ) -> Embedder:
     """Return the embedder whose kept templates are meant; no image is shown to it."""
-    smallest = config.Detection.min_face_px
-    return open_embedder(folders, notes, model, weights, device, "largest", None, smallest, aligned)
+    return open_embedder(folders, notes, EmbedderOptions(model, weights, device, aligned=aligned))
 
 
-def open_rule(
-    folders: Folders,
-    embedder: Embedder,
-    threshold: float | None,
-    fmr: float | None,
-    calibration: Path | None,
-    prior: float,
-) -> Rule:
+def open_rule(folders: Folders, embedder: Embedder, options: RuleOptions) -> Rule:
     """Return the rule that the options ask for."""
     from facecli.calibration.decision import make_rule
     from facecli.models.families import family
@@ -82,11 +64,11 @@ def open_rule(
     return make_rule(
         embedder.id,
         user_dir=folders.user,
-        threshold=threshold,
-        fmr=fmr,
-        calibration=calibration,
+        threshold=options.threshold,
+        fmr=options.fmr,
+        calibration=options.calibration,
         beside=family(embedder.spec).calibration_beside(embedder.spec),
-        prior=prior,
+        prior=options.prior,
     )
 
 

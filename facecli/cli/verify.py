@@ -7,26 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facecli import config
 from facecli.cli.exit_codes import INPUT_ERROR, NON_MATCH
+from facecli.cli.groups import grouped
 from facecli.cli.options import (
-    Aligned,
-    CalibrationFile,
     Database,
-    Device,
-    FaceIndex,
-    Faces,
-    Fmr,
-    Format,
-    MinFace,
-    Model,
+    EmbedderOptions,
     NoRefresh,
-    OutFile,
-    Prior,
-    Quiet,
+    OutputOptions,
     Root,
-    Threshold,
-    Weights,
+    RuleOptions,
 )
 from facecli.cli.session import Folders, open_embedder, open_gallery, open_rule, read_pairs
 from facecli.errors import UsageError
@@ -39,6 +28,7 @@ if TYPE_CHECKING:
     from facecli.trials.pairs import PairSet
 
 
+@grouped
 def verify(
     context: typer.Context,
     photos: Annotated[
@@ -55,20 +45,10 @@ def verify(
         typer.Option("--subject", help="With --db: the enrolled person to compare one photo with."),
     ] = None,
     no_refresh: NoRefresh = False,
-    fmr: Fmr = None,
-    threshold: Threshold = None,
-    calibration: CalibrationFile = None,
-    prior: Prior = config.DEFAULT_PRIOR,
-    model: Model = config.DEFAULT_MODEL,
-    weights: Weights = None,
-    device: Device = "cpu",
-    faces: Faces = "largest",
-    face: FaceIndex = None,
-    min_face: MinFace = config.Detection.min_face_px,
-    aligned: Aligned = False,
-    form: Format = "auto",
-    output: OutFile = None,
-    quiet: Quiet = False,
+    *,
+    embedding: EmbedderOptions,
+    deciding: RuleOptions,
+    out: OutputOptions,
 ) -> None:
     """Is this the same person? Compare two photos, a list of pairs, or a photo with an enrolled person.
 
@@ -85,20 +65,20 @@ def verify(
     from facecli.cli.output import Output
 
     chosen = list(photos) if photos is not None else []
-    notes = Notes(quiet)
-    if faces == "all":
+    notes = Notes(out.quiet)
+    if embedding.faces == "all":
         raise UsageError(
             "verify compares one face a photo", hint="use --faces largest, center or one, or --face INDEX"
         )
     _check_verify(chosen, pairs, root, db, subject, no_refresh)
     folders: Folders = context.obj
-    embedder = open_embedder(folders, notes, model, weights, device, faces, face, min_face, aligned)
+    embedder = open_embedder(folders, notes, embedding)
     # Imported while the networks load.
     from facecli.recognition import verify as library
 
-    rule = open_rule(folders, embedder, threshold, fmr, calibration, prior)
+    rule = open_rule(folders, embedder, deciding)
     with Output(
-        library.COLUMNS, form=form, path=output, flatten=library.flatten, upright=pairs is None
+        library.COLUMNS, form=out.form, path=out.output, flatten=library.flatten, upright=pairs is None
     ) as sink:
         if pairs is not None:
             code = _compare_pairs(embedder, rule, read_pairs(pairs, root), sink, notes)

@@ -343,6 +343,8 @@ def on_a_terminal(shell, command):
 
 @pytest.mark.slow
 def test_a_terminal_gets_a_table_with_colours_and_progress(shell, many, tmp_path):
+    # Whatever ran before: a bar of enrolment would stand above the table.
+    shell("embed --db people").communicate(timeout=60)
     shown, code = on_a_terminal(shell, "find probes/clara.jpg probes/stranger-1.jpg --db people -k 1")
     assert code == 0
     assert "\x1b[32m" in shown  # the row of the match is green
