@@ -142,7 +142,7 @@ def calibrate(
     if scores is None and embedder_id is None:
         _check_faces(faces, face, db)
         embedder = open_embedder(
-            folders, notes, EmbedderOptions(model, weights, device, faces, face, min_face, aligned)
+            folders, notes, EmbedderOptions(model, weights, device, aligned, min_face, faces, face)
         )
         embedder_id = embedder.id
     if restore:

@@ -6,23 +6,17 @@ from typing import Annotated
 
 import typer
 
-from facecli import config
 from facecli.cli.db_transfer import export, migrate, take_in
 from facecli.cli.exit_codes import INPUT_ERROR
+from facecli.cli.groups import grouped
 from facecli.cli.options import (
-    Aligned,
     DatabaseFolder,
-    Device,
-    EmbedderOptions,
-    Format,
-    MinFace,
-    Model,
-    OutFile,
-    Quiet,
+    EnrolOptions,
+    KeptOptions,
+    OutputOptions,
     Seed,
-    Weights,
 )
-from facecli.cli.session import Folders, open_embedder, open_for_reading
+from facecli.cli.session import Folders, open_embedder
 
 db = typer.Typer(name="db", no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -33,6 +27,7 @@ def _about() -> None:
 
 
 @db.command()
+@grouped
 def status(
     context: typer.Context,
     root: DatabaseFolder,
@@ -42,9 +37,8 @@ def status(
     no_refresh: Annotated[
         bool, typer.Option("--no-refresh", help="Do not look whether photos have changed since.")
     ] = False,
-    form: Format = "auto",
-    output: OutFile = None,
-    quiet: Quiet = False,
+    *,
+    out: OutputOptions,
 ) -> None:
     """Say what is enrolled, by which embedders, what failed and why, and whether photos have changed since.
 
@@ -68,15 +62,15 @@ def status(
     )
 
     folders: Folders = context.obj
-    notes = Notes(quiet)
+    notes = Notes(out.quiet)
     if failures:
-        with Output(FAILURE_COLUMNS, form=form, path=output) as sink:
+        with Output(FAILURE_COLUMNS, form=out.form, path=out.output) as sink:
             for record in failure_records(root, folders.cache):
                 sink.emit(record)
         return
     records = list(status_records(root, folders.cache, look=not no_refresh, describe=shell_record))
     upright = len(records) == 1
-    with Output(STATUS_COLUMNS, form=form, path=output, flatten=flat_status, upright=upright) as sink:
+    with Output(STATUS_COLUMNS, form=out.form, path=out.output, flatten=flat_status, upright=upright) as sink:
         for record in records:
             sink.emit(record)
     if not records:
@@ -86,6 +80,7 @@ def status(
 
 
 @db.command()
+@grouped
 def check(
     context: typer.Context,
     root: DatabaseFolder,
@@ -99,14 +94,9 @@ def check(
         bool, typer.Option("--repair", help="Forget what is wrong, so that the next refresh enrols it again.")
     ] = False,
     seed: Seed = 0,
-    model: Model = config.DEFAULT_MODEL,
-    weights: Weights = None,
-    device: Device = "cpu",
-    min_face: MinFace = config.Detection.min_face_px,
-    aligned: Aligned = False,
-    form: Format = "auto",
-    output: OutFile = None,
-    quiet: Quiet = False,
+    *,
+    enrolling: EnrolOptions,
+    out: OutputOptions,
 ) -> None:
     """Verify what is kept against itself and against the photos, every byte of them.
 
@@ -124,16 +114,14 @@ def check(
     from facecli.gallery.upkeep.report import CHECK_COLUMNS, check_records, flat_check
 
     folders: Folders = context.obj
-    notes = Notes(quiet)
+    notes = Notes(out.quiet)
     embedder = None
     if embed:
-        embedder = open_embedder(
-            folders, notes, EmbedderOptions(model, weights, device, min_face=min_face, aligned=aligned)
-        )
+        embedder = open_embedder(folders, notes, enrolling)
     sound = True
     with (
         notes.progress("checking photos") as tell,
-        Output(CHECK_COLUMNS, form=form, path=output, flatten=flat_check) as sink,
+        Output(CHECK_COLUMNS, form=out.form, path=out.output, flatten=flat_check) as sink,
     ):
         for record in check_records(
             root,
@@ -157,6 +145,7 @@ def check(
 
 
 @db.command()
+@grouped
 def gc(
     context: typer.Context,
     root: DatabaseFolder,
@@ -164,13 +153,9 @@ def gc(
         bool, typer.Option("--other-models", help="Remove the templates of all models but --model too.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and stop.")] = False,
-    model: Model = config.DEFAULT_MODEL,
-    weights: Weights = None,
-    device: Device = "cpu",
-    aligned: Aligned = False,
-    form: Format = "auto",
-    output: OutFile = None,
-    quiet: Quiet = False,
+    *,
+    kept: KeptOptions,
+    out: OutputOptions,
 ) -> None:
     """Free what is kept for nothing: templates of photos that are gone, and what broken-off work left.
 
@@ -188,22 +173,22 @@ def gc(
     from facecli.gallery.upkeep.gc import clear
 
     folders: Folders = context.obj
-    notes = Notes(quiet)
+    notes = Notes(out.quiet)
     keep = None
     if other_models:
-        keep = open_for_reading(folders, notes, model, weights, device, aligned).id
+        keep = open_embedder(folders, notes, kept).id
     cleared, spared = clear(root, cache_dir=folders.cache, keep_only=keep, dry_run=dry_run, notify=notes.say)
     columns = ["what", "rows", "bytes", "embedder_id", "path"]
-    with Output(columns, form=form, path=output) as sink:
+    with Output(columns, form=out.form, path=out.output) as sink:
         for each in cleared:
             found = asdict(each)
             sink.emit(
                 {"what": found["what"], "rows": found["n_rows"], "bytes": found["n_bytes"]}
                 | {"embedder_id": each.embedder_id, "path": each.path, "removed": not dry_run}
             )
-    for kept in spared:
+    for left in spared:
         notes.warn(
-            f"{kept.path} stays: no photo can bring its {kept.n_imported:,} imported templates back"
+            f"{left.path} stays: no photo can bring its {left.n_imported:,} imported templates back"
             f" ('facecli db export' them with their model, then delete the folder)"
         )
     freed = sum(each.n_bytes for each in cleared)
@@ -211,6 +196,7 @@ def gc(
 
 
 @db.command()
+@grouped
 def forget(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The person: the name of the folder.")],
@@ -218,9 +204,8 @@ def forget(
     photos: Annotated[
         bool, typer.Option("--photos", help="Delete the folder of the person's photos as well.")
     ] = False,
-    form: Format = "auto",
-    output: OutFile = None,
-    quiet: Quiet = False,
+    *,
+    out: OutputOptions,
 ) -> None:
     """Remove a person from every file that is kept of a database, under every model; list what was removed.
 
@@ -238,9 +223,11 @@ def forget(
     from facecli.gallery.upkeep import forget as library
 
     folders: Folders = context.obj
-    notes = Notes(quiet)
+    notes = Notes(out.quiet)
     done = library.forget(root, name, cache_dir=folders.cache, photos=photos, notify=notes.say)
-    with Output(["what", "samples", "templates", "embedder_id", "path"], form=form, path=output) as sink:
+    with Output(
+        ["what", "samples", "templates", "embedder_id", "path"], form=out.form, path=out.output
+    ) as sink:
         for each in done.removed:
             sink.emit(
                 {"what": each.what, "samples": each.n_samples, "templates": each.n_templates}

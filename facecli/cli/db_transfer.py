@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from facecli import config
 from facecli.cli.exit_codes import INPUT_ERROR
+from facecli.cli.groups import grouped
 from facecli.cli.options import (
-    Aligned,
     DatabaseFolder,
-    Device,
-    EmbedderOptions,
-    Format,
-    MinFace,
-    Model,
-    OutFile,
-    Quiet,
+    EnrolOptions,
+    KeptOptions,
+    OutputOptions,
     Seed,
-    TemplatesOut,
-    Weights,
+    TemplateOutputOptions,
 )
-from facecli.cli.session import Folders, open_embedder, open_for_reading, refreshed
+from facecli.cli.session import Folders, open_embedder, refreshed
 from facecli.errors import UsageError
 
 
+@grouped
 def export(
     context: typer.Context,
     root: DatabaseFolder,
-    model: Model = config.DEFAULT_MODEL,
-    weights: Weights = None,
-    device: Device = "cpu",
-    aligned: Aligned = False,
-    form: Format = "auto",
-    output: TemplatesOut = None,
-    quiet: Quiet = False,
+    *,
+    kept: KeptOptions,
+    out: TemplateOutputOptions,
 ) -> None:
     """Write the templates of a database as `embed` does, each with its subject: for find, eval, other programs.
 
@@ -52,17 +44,17 @@ def export(
     from facecli.templates.records import is_npy, numbers
 
     folders: Folders = context.obj
-    notes = Notes(quiet)
-    embedder = open_for_reading(folders, notes, model, weights, device, aligned)
-    npy = output is not None and is_npy(output)
+    notes = Notes(out.quiet)
+    embedder = open_embedder(folders, notes, kept)
+    npy = out.output is not None and is_npy(out.output)
     sink: Output | NpyOutput
-    if npy and output is not None:
-        sink = NpyOutput(output, embedder.dim, subjects=True)
+    if npy and out.output is not None:
+        sink = NpyOutput(out.output, embedder.dim, subjects=True)
     else:
         columns = ["path", "subject", "face", "n_faces", "box", "probability", "embedder_id"]
-        if choose_format(form, output) in ("csv", "tsv"):
+        if choose_format(out.form, out.output) in ("csv", "tsv"):
             columns.append("embedding")
-        sink = Output(columns, form=form, path=output)
+        sink = Output(columns, form=out.form, path=out.output)
     with (
         exported(root, embedder_id=embedder.id, dim=embedder.dim, cache_dir=folders.cache) as (total, found),
         sink,
@@ -71,11 +63,12 @@ def export(
         for done, record in enumerate(found, start=1):
             sink.emit(record if npy else {**record, "embedding": numbers(record["embedding"])})
             tell(done, total)
-    if output is not None:
+    if out.output is not None:
         beside = ", their table beside it" if npy else ""
-        notes.say(f"{total:,} templates of {embedder.dim} numbers in {output}{beside}")
+        notes.say(f"{total:,} templates of {embedder.dim} numbers in {out.output}{beside}")
 
 
+@grouped
 def take_in(
     context: typer.Context,
     source: Annotated[
@@ -86,13 +79,9 @@ def take_in(
         str | None,
         typer.Option("--subject", help="Whom all of them show [default: as each says under 'subject']."),
     ] = None,
-    model: Model = config.DEFAULT_MODEL,
-    weights: Weights = None,
-    device: Device = "cpu",
-    aligned: Aligned = False,
-    form: Format = "auto",
-    output: OutFile = None,
-    quiet: Quiet = False,
+    *,
+    kept: KeptOptions,
+    out: OutputOptions,
 ) -> None:
     """Add templates without photos to a database: those of `export` and `embed`, of this very model.
 
@@ -112,8 +101,8 @@ def take_in(
     from facecli.templates.blocks import read_blocks
 
     folders: Folders = context.obj
-    notes = Notes(quiet)
-    embedder = open_for_reading(folders, notes, model, weights, device, aligned)
+    notes = Notes(out.quiet)
+    embedder = open_embedder(folders, notes, kept)
     with notes.progress("importing") as tell:
         done = import_templates(
             root,
@@ -129,7 +118,7 @@ def take_in(
             progress=tell,
             notify=notes.say,
         )
-    with Output(IMPORT_COLUMNS, form=form, path=output, upright=True) as sink:
+    with Output(IMPORT_COLUMNS, form=out.form, path=out.output, upright=True) as sink:
         sink.emit(import_record(done, embedder.id))
     for probe in done.failed:
         notes.warn(f"{probe.path}: {probe.error['message']}")
@@ -140,6 +129,7 @@ def take_in(
     raise typer.Exit(INPUT_ERROR if done.failed else 0)
 
 
+@grouped
 def migrate(
     context: typer.Context,
     root: DatabaseFolder,
@@ -147,15 +137,10 @@ def migrate(
     to_weights: Annotated[
         Path | None, typer.Option("--to-weights", help="A file of weights for it, as for --weights.")
     ] = None,
-    model: Model = config.DEFAULT_MODEL,
-    weights: Weights = None,
-    device: Device = "cpu",
-    min_face: MinFace = config.Detection.min_face_px,
-    aligned: Aligned = False,
+    *,
+    enrolling: EnrolOptions,
     seed: Seed = 0,
-    form: Format = "auto",
-    output: OutFile = None,
-    quiet: Quiet = False,
+    out: OutputOptions,
 ) -> None:
     """Enrol the photos under another model, and report how far the two agree about them.
 
@@ -173,13 +158,9 @@ def migrate(
     from facecli.gallery.upkeep.report import MIGRATE_COLUMNS, flat_migrate, imported_paths, migrate_record
 
     folders: Folders = context.obj
-    notes = Notes(quiet)
-    old_model = open_embedder(
-        folders, notes, EmbedderOptions(model, weights, device, min_face=min_face, aligned=aligned)
-    )
-    new_model = open_embedder(
-        folders, notes, EmbedderOptions(to, to_weights, device, min_face=min_face, aligned=aligned)
-    )
+    notes = Notes(out.quiet)
+    old_model = open_embedder(folders, notes, enrolling)
+    new_model = open_embedder(folders, notes, replace(enrolling, model=to, weights=to_weights))
     if old_model.id == new_model.id:
         raise UsageError(
             f"both models are the same embedder, {new_model.id}", hint="name the present one with --model"
@@ -189,7 +170,7 @@ def migrate(
     new, report = refreshed(root, new_model, folders, notes)
     with notes.progress("comparing") as tell:
         found = compare_embedders(old, new, imported=imported, seed=seed, progress=tell)
-    with Output(MIGRATE_COLUMNS, form=form, path=output, flatten=flat_migrate, upright=True) as sink:
+    with Output(MIGRATE_COLUMNS, form=out.form, path=out.output, flatten=flat_migrate, upright=True) as sink:
         sink.emit(migrate_record(found, old_model.id, new_model.id, len(imported), report))
     if imported:
         notes.warn(

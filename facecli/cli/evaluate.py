@@ -163,7 +163,7 @@ def evaluate(
 
     def opened(name: str, own: Path | None = None) -> Embedder:
         return open_embedder(
-            folders, notes, EmbedderOptions(name, own, device, faces, face, min_face, aligned)
+            folders, notes, EmbedderOptions(name, own, device, aligned, min_face, faces, face)
         )
 
     data, embedder_id, in_force, make = named.from_scores(), "scores", None, None

@@ -144,16 +144,28 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn a
 
 
 @dataclass(frozen=True)
-class EmbedderOptions:
-    """From photos to templates: the network, and which faces count."""
+class KeptOptions:
+    """Whose kept templates are meant: the network, and whether its images were crops."""
 
     model: Model = config.DEFAULT_MODEL
     weights: Weights = None
     device: Device = "cpu"
+    aligned: Aligned = False
+
+
+@dataclass(frozen=True)
+class EnrolOptions(KeptOptions):
+    """How a database enrols: the largest face of each photo."""
+
+    min_face: MinFace = config.Detection.min_face_px
+
+
+@dataclass(frozen=True)
+class EmbedderOptions(EnrolOptions):
+    """From photos to templates: the network, and which faces count."""
+
     faces: Faces = "largest"
     face: FaceIndex = None
-    min_face: MinFace = config.Detection.min_face_px
-    aligned: Aligned = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facecli.cli.options import EmbedderOptions, RuleOptions
+from facecli.cli.options import EmbedderOptions, KeptOptions, RuleOptions
 
 if TYPE_CHECKING:
     from facecli.calibration.decision import Rule
@@ -27,10 +27,12 @@ class Folders:
     user: Path
 
 
-def open_embedder(folders: Folders, notes: Notes, options: EmbedderOptions) -> Embedder:
+def open_embedder(folders: Folders, notes: Notes, options: KeptOptions) -> Embedder:
     """Return the embedder that the options ask for, with a bar while weights are fetched."""
     from facecli.templates.embedder import Embedder
 
+    # What a group leaves out is as it is by default: a database enrols the largest face.
+    options = EmbedderOptions(**vars(options))
     with notes.progress("fetching weights", size=True) as tell:
         embedder = Embedder(
             options.model,
@@ -47,13 +49,6 @@ def open_embedder(folders: Folders, notes: Notes, options: EmbedderOptions) -> E
     if embedder.spec.warning:
         notes.warn(embedder.spec.warning)
     return embedder
-
-
-def open_for_reading(
-    folders: Folders, notes: Notes, model: str, weights: Path | None, device: str, aligned: bool
-) -> Embedder:
-    """Return the embedder whose kept templates are meant; no image is shown to it."""
-    return open_embedder(folders, notes, EmbedderOptions(model, weights, device, aligned=aligned))
 
 
 def open_rule(folders: Folders, embedder: Embedder, options: RuleOptions) -> Rule:
