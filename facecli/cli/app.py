@@ -28,6 +28,7 @@ _COMMANDS = {
     "db": "db:db",
     "models": "models:models",
     "doctor": "doctor:doctor",
+    "help": "help:show",
 }
 """Where each command is, in the order of `--help`."""
 
