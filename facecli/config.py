@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 DEFAULT_MODEL = "dlib"
 DEFAULT_FMR = 1e-3
@@ -14,6 +15,13 @@ DEFAULT_REPLICATES = 1000
 """How often people are resampled for intervals."""
 BATCH_SIZE = 32
 """Chips a network sees at once. Larger batches gain nothing on a CPU and cost memory."""
+
+
+FacePolicy = Literal["largest", "center", "all", "one"]
+"""Which faces of a photo count: the one that shows most of itself, the one nearest the centre, every face, or the only
+one."""
+OneFacePolicy = Literal["largest", "center", "one"]
+"""Those of them that leave one face."""
 
 
 @dataclass(frozen=True)

@@ -215,11 +215,6 @@ def _check(
 
 
 def _check_faces(faces: str, face: int | None, db: Path | None) -> None:
-    if faces == "all":
-        raise UsageError(
-            "a comparison is of one face a photo",
-            hint="use --faces largest, center or one, or --face INDEX",
-        )
     if db is not None and (faces != "largest" or face is not None):
         raise UsageError("a database enrols the largest face", hint="leave out --faces and --face")
 

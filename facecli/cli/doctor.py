@@ -6,12 +6,9 @@ from typing import Annotated
 
 import typer
 
+from facecli.cli.complete import model_names
 from facecli.cli.exit_codes import INPUT_ERROR
-from facecli.cli.options import (
-    Format,
-    OutFile,
-    Quiet,
-)
+from facecli.cli.options import Format, OutFile, Quiet
 from facecli.cli.session import Folders
 
 
@@ -19,7 +16,9 @@ def doctor(
     context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL", help="Models to check beside the built-in ones."),
+        typer.Argument(
+            metavar="MODEL", help="Models to check beside the built-in ones.", autocompletion=model_names
+        ),
     ] = None,
     form: Format = "auto",
     output: OutFile = None,

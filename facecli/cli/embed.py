@@ -10,10 +10,7 @@ import typer
 
 from facecli.cli.exit_codes import INPUT_ERROR
 from facecli.cli.groups import grouped
-from facecli.cli.options import (
-    AllFacesOptions,
-    TemplateOutputOptions,
-)
+from facecli.cli.options import AllFacesOptions, Form, TemplateOutputOptions
 from facecli.cli.session import Folders, open_embedder, refreshed
 from facecli.errors import UsageError
 
@@ -69,7 +66,7 @@ def embed(
 
 
 def _embed_photos(
-    sources: list[str], embedder: Embedder, notes: Notes, form: str, output: Path | None
+    sources: list[str], embedder: Embedder, notes: Notes, form: Form, output: Path | None
 ) -> int:
     from facecli.cli.inputs import embedded, no_images, photos_from
     from facecli.cli.output import Output, choose_format
@@ -119,7 +116,7 @@ def _embed_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _embed_database(
-    db: Path, embedder: Embedder, folders: Folders, notes: Notes, form: str, output: Path | None
+    db: Path, embedder: Embedder, folders: Folders, notes: Notes, form: Form, output: Path | None
 ) -> int:
     from facecli.cli.output import Output
 

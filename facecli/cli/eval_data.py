@@ -53,10 +53,6 @@ class Named:
             if value and not listed:
                 hint = "elsewhere name the file itself: --db x.npy" if name == "--templates" else ""
                 raise UsageError(f"{name} goes with --pairs", hint=hint)
-        if faces == "all":
-            raise UsageError(
-                "eval takes one face a photo", hint="use --faces largest, center or one, or --face INDEX"
-            )
         if (self.db is not None or searched) and (faces != "largest" or face is not None):
             raise UsageError(
                 "a database enrols the largest face of each photo", hint="leave --faces and --face out"

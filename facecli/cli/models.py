@@ -6,10 +6,8 @@ from typing import Annotated
 
 import typer
 
-from facecli.cli.options import (
-    Format,
-    OutFile,
-)
+from facecli.cli.complete import model_names
+from facecli.cli.options import Format, OutFile
 from facecli.cli.session import Folders
 
 
@@ -17,7 +15,11 @@ def models(
     context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL", help="Models to describe [default: the built-in ones]."),
+        typer.Argument(
+            metavar="MODEL",
+            help="Models to describe [default: the built-in ones].",
+            autocompletion=model_names,
+        ),
     ] = None,
     form: Format = "auto",
     output: OutFile = None,

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from facecli import config
+from facecli.cli.complete import model_names
+
+Form = Literal["auto", "table", "jsonl", "csv", "tsv"]
+"""The formats of records, of which `auto` stands for one of the others."""
 
 Model = Annotated[
     str,
@@ -20,7 +24,7 @@ Model = Annotated[
         "--model",
         "-m",
         help="A built-in model, an .onnx file, a checkpoint or torchvision:NAME.",
-        show_default=True,
+        autocompletion=model_names,
         rich_help_panel="Network",
     ),
 ]
@@ -41,10 +45,18 @@ Device = Annotated[
     ),
 ]
 Faces = Annotated[
-    str,
+    config.OneFacePolicy,
     typer.Option(
         "--faces",
-        help="Which faces count: largest, center, all or one (else an error).",
+        help="Which face of a photo counts; with one, a photo of several is an error.",
+        rich_help_panel="Faces",
+    ),
+]
+AnyFaces = Annotated[
+    config.FacePolicy,
+    typer.Option(
+        "--faces",
+        help="Which faces of a photo count; with one, a photo of several is an error.",
         rich_help_panel="Faces",
     ),
 ]
@@ -93,11 +105,11 @@ Prior = Annotated[
     typer.Option("--prior", help="Probability of a mated pair before looking.", rich_help_panel="Threshold"),
 ]
 Format = Annotated[
-    str,
+    Form,
     typer.Option(
         "--format",
         "-f",
-        help="auto (table on a terminal, else jsonl), table, jsonl, csv or tsv.",
+        help="Of records; auto is a table on a terminal, else jsonl.",
         rich_help_panel="Output",
     ),
 ]
@@ -138,9 +150,18 @@ Root = Annotated[
 ]
 
 Replicates = Annotated[
-    int, typer.Option("--replicates", min=100, help="How often people are resampled for the intervals.")
+    int,
+    typer.Option(
+        "--replicates",
+        min=100,
+        help="How often people are resampled for the intervals.",
+        rich_help_panel="Sampling",
+    ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Of all that is drawn at random.")]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", min=0, help="Of all that is drawn at random.", rich_help_panel="Sampling"),
+]
 
 
 @dataclass(frozen=True)
@@ -162,17 +183,18 @@ class EnrolOptions(KeptOptions):
 
 @dataclass(frozen=True)
 class EmbedderOptions(EnrolOptions):
-    """From photos to templates: the network, and which faces count."""
+    """From photos to templates: the network, and which face of each counts."""
 
     faces: Faces = "largest"
     face: FaceIndex = None
 
 
 @dataclass(frozen=True)
-class AllFacesOptions(EmbedderOptions):
+class AllFacesOptions(EnrolOptions):
     """The same, where every face of a photo counts unless told otherwise."""
 
-    faces: Faces = "all"
+    faces: AnyFaces = "all"
+    face: FaceIndex = None
 
 
 @dataclass(frozen=True)

@@ -15,18 +15,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from facecli.cli.options import Form
 from facecli.errors import UsageError, one_line, printable
 from facecli.photos.find import IMAGE_ENDINGS
 
 Record = dict[str, Any]
 Flatten = Callable[[Record], list[Record]]
 
-FORMATS = ("auto", "table", "jsonl", "csv", "tsv")
-
 ERROR_WIDTH = 40
 """Characters that a table must have left for errors to be a column of it, which is the last."""
 
-_ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".txt": "table"}
+_ENDINGS: dict[str, Form] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "table",
+}
 
 
 class Output:
@@ -40,7 +45,7 @@ class Output:
         self,
         columns: list[str],
         *,
-        form: str = "auto",
+        form: Form = "auto",
         path: Path | None = None,
         flatten: Flatten = lambda record: [record],
         title: str = "",
@@ -179,13 +184,11 @@ def show(text: str) -> None:
     print(text)
 
 
-def choose_format(form: str, path: Path | None) -> str:
+def choose_format(form: Form, path: Path | None) -> Form:
     """Return the format in force: `auto` is the ending of `path`, a table on a terminal, JSON Lines in a pipe.
 
-    Raises `UsageError` for an unknown format, and for a file that is named like a picture or an array.
+    Raises `UsageError` for a file that is named like a picture or an array.
     """
-    if form not in FORMATS:
-        raise UsageError(f"unknown format '{form}'", hint=f"choose from {', '.join(FORMATS)}")
     if path is not None and path.suffix.lower() in IMAGE_ENDINGS | {".npy"}:
         # A photo named by mistake would be lost under its own name.
         raise UsageError(

@@ -66,10 +66,6 @@ def verify(
 
     chosen = list(photos) if photos is not None else []
     notes = Notes(out.quiet)
-    if embedding.faces == "all":
-        raise UsageError(
-            "verify compares one face a photo", hint="use --faces largest, center or one, or --face INDEX"
-        )
     _check_verify(chosen, pairs, root, db, subject, no_refresh)
     folders: Folders = context.obj
     embedder = open_embedder(folders, notes, embedding)

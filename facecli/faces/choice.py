@@ -6,12 +6,13 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
+from facecli.config import FacePolicy
 from facecli.errors import SeveralFaces, UsageError
 from facecli.faces.face import Face
 
-POLICIES = ("largest", "center", "all", "one")
-"""The face that shows most of itself, the one nearest the centre, every face, or the only one."""
+POLICIES = get_args(FacePolicy)
 
 
 @dataclass(frozen=True)
