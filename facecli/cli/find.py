@@ -3,23 +3,51 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from facecli import config
 from facecli.cli.exit_codes import INPUT_ERROR, NON_MATCH
 from facecli.cli.groups import grouped
-from facecli.cli.options import (
-    AllFacesOptions,
-    NoRefresh,
-    OutputOptions,
-    RuleOptions,
-)
+from facecli.cli.options import AllFacesOptions, NoRefresh, OutputOptions, RuleOptions
 from facecli.cli.session import Folders, open_embedder, open_gallery, open_rule
 from facecli.errors import UsageError
+
+if TYPE_CHECKING:
+    from facecli.calibration.decision import Rule
+    from facecli.cli.notes import Notes
+    from facecli.cli.output import Output
+    from facecli.gallery.gallery import Gallery
+    from facecli.recognition.false_alarms import FalseAlarms
+    from facecli.templates.embedder import Embedder
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Where people are searched for, how many are listed, and how often strangers may be taken for one of them."""
+
+    db: Annotated[Path, typer.Option("--db", help="A folder with a folder of photos for each person.")]
+    top: Annotated[int, typer.Option("--top", "-k", min=1, help="How many people to list for each face.")] = (
+        config.DEFAULT_TOP
+    )
+    no_refresh: NoRefresh = False
+    draw: Annotated[
+        Path | None,
+        typer.Option("--draw", help="Write the probe with boxes and names to this picture."),
+    ] = None
+    fpir: Annotated[
+        float | None,
+        typer.Option(
+            "--fpir",
+            help="Choose the threshold for this probability that a stranger matches anybody enrolled,"
+            " and check it on the database.",
+            rich_help_panel="Threshold",
+        ),
+    ] = None
 
 
 @grouped
@@ -32,24 +60,8 @@ def find(
             help="Photos, folders, templates (.npy, .jsonl), or '-': paths or JSON Lines of embed on stdin.",
         ),
     ],
-    db: Annotated[Path, typer.Option("--db", help="A folder with a folder of photos for each person.")],
-    top: Annotated[
-        int, typer.Option("--top", "-k", min=1, help="How many people to list for each face.")
-    ] = config.DEFAULT_TOP,
-    no_refresh: NoRefresh = False,
-    draw: Annotated[
-        Path | None,
-        typer.Option("--draw", help="Write the probe with boxes and names to this picture."),
-    ] = None,
-    fpir: Annotated[
-        float | None,
-        typer.Option(
-            "--fpir",
-            help="Choose the threshold for this probability that a stranger matches anybody enrolled,"
-            " and check it on the database.",
-        ),
-    ] = None,
     *,
+    search: SearchOptions,
     embedding: AllFacesOptions,
     deciding: RuleOptions,
     out: OutputOptions,
@@ -70,53 +82,79 @@ def find(
     from facecli.cli.notes import Notes
     from facecli.cli.output import Output
 
-    folders: Folders = context.obj
     notes = Notes(out.quiet)
-    if fpir is not None and (deciding.fmr is not None or deciding.threshold is not None):
-        raise UsageError("--fpir, --fmr and --threshold each set the threshold", hint="give one of them")
-    if fpir is not None and not 0 < fpir < 1:
-        raise UsageError(f"an FPIR of {fpir:g} is not between 0 and 1")
-    photo = None
-    if draw is not None:
-        from facecli.cli.inputs import one_photo
-
-        photo = one_photo(probes)
-    if photo is not None and draw is not None and os.path.realpath(photo) == os.path.realpath(draw):
-        raise UsageError("the picture would overwrite the probe", path=draw, hint="give it another name")
-    embedder = open_embedder(folders, notes, embedding)
+    _check_rates(search, deciding)
+    photo = None if search.draw is None else _photo_to_draw(probes, search.draw)
+    embedder = open_embedder(context.obj, notes, embedding)
     # Imported while the networks load.
     from facecli.cli.inputs import probes_from
     from facecli.recognition import identify as library
 
-    # For one sample FPIR is FMR: what is not even supported then is refused before anybody is enrolled.
-    rule = open_rule(folders, embedder, deciding if fpir is None else replace(deciding, fmr=fpir))
-    gallery = open_gallery(db, embedder.choosing("largest"), folders, notes, no_refresh)
-    alarms = None
-    if fpir is not None:
-        from facecli.recognition.false_alarms import rule_for_gallery
-
-        rule, alarms = rule_for_gallery(rule, fpir, gallery)
-        notes.say(alarms.describe())
-        if alarms.above_target:
-            notes.warn(alarms.suspect())
-    found = False
-    failed = False
-    drawn: list[dict[str, Any]] = []
+    gallery, rule, alarms = _prepared(context.obj, notes, embedder, search, deciding)
     with Output(library.COLUMNS, form=out.form, path=out.output, flatten=library.flatten) as sink:
         source = probes_from(probes, embedder)
-        for record in library.identify(gallery, rule, source, top=top, alarms=alarms):
-            sink.emit(record)
-            if "error" in record:
-                failed = True
-                if sink.form != "table" or out.output is not None:
-                    notes.warn(f"{record['probe']}: {record['error']['message']}")
-                continue
-            found |= record["match"]
-            drawn.append(record)
-    if draw is not None and photo is not None and drawn:
+        answers = library.identify(gallery, rule, source, top=search.top, alarms=alarms)
+        usable, failed = _emit(answers, sink, notes)
+    if search.draw is not None and photo is not None and usable:
         from facecli.recognition.draw import draw_faces
 
-        draw_faces(photo, drawn, draw)
+        draw_faces(photo, usable, search.draw)
     if sink.form == "table":
         notes.say(rule.describe())
+    found = any(record["match"] for record in usable)
     raise typer.Exit(INPUT_ERROR if failed else 0 if found else NON_MATCH)
+
+
+def _check_rates(search: SearchOptions, deciding: RuleOptions) -> None:
+    """Raise `UsageError` unless one option sets the threshold, to a rate that can be."""
+    if search.fpir is None:
+        return
+    if deciding.fmr is not None or deciding.threshold is not None:
+        raise UsageError("--fpir, --fmr and --threshold each set the threshold", hint="give one of them")
+    if not 0 < search.fpir < 1:
+        raise UsageError(f"an FPIR of {search.fpir:g} is not between 0 and 1")
+
+
+def _photo_to_draw(probes: list[str], target: Path) -> Path:
+    """Return the photo to draw on; raises `UsageError` unless the probes are one, and not the picture itself."""
+    from facecli.cli.inputs import one_photo
+
+    photo = one_photo(probes)
+    if os.path.realpath(photo) == os.path.realpath(target):
+        raise UsageError("the picture would overwrite the probe", path=target, hint="give it another name")
+    return photo
+
+
+def _prepared(
+    folders: Folders, notes: Notes, embedder: Embedder, search: SearchOptions, deciding: RuleOptions
+) -> tuple[Gallery, Rule, FalseAlarms | None]:
+    """Return the database, brought up to date, the rule that decides in it, and what --fpir came to."""
+    # For one sample FPIR is FMR: what is not even supported then is refused before anybody is enrolled.
+    rule = open_rule(
+        folders, embedder, deciding if search.fpir is None else replace(deciding, fmr=search.fpir)
+    )
+    gallery = open_gallery(search.db, embedder.choosing("largest"), folders, notes, search.no_refresh)
+    if search.fpir is None:
+        return gallery, rule, None
+    from facecli.recognition.false_alarms import rule_for_gallery
+
+    rule, alarms = rule_for_gallery(rule, search.fpir, gallery)
+    notes.say(alarms.describe())
+    if alarms.above_target:
+        notes.warn(alarms.suspect())
+    return gallery, rule, alarms
+
+
+def _emit(answers: Iterable[dict[str, Any]], sink: Output, notes: Notes) -> tuple[list[dict[str, Any]], bool]:
+    """Emit a record a face; return those of faces, and whether any probe failed."""
+    usable = []
+    failed = False
+    for record in answers:
+        sink.emit(record)
+        if "error" not in record:
+            usable.append(record)
+            continue
+        failed = True
+        if sink.form != "table" or sink.path is not None:
+            notes.warn(f"{record['probe']}: {record['error']['message']}")
+    return usable, failed

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facecli.cli.complete import subjects
 from facecli.cli.exit_codes import INPUT_ERROR, NON_MATCH
 from facecli.cli.groups import grouped
-from facecli.cli.options import (
-    Database,
-    EmbedderOptions,
-    NoRefresh,
-    OutputOptions,
-    Root,
-    RuleOptions,
-)
+from facecli.cli.options import Database, EmbedderOptions, NoRefresh, OutputOptions, Root, RuleOptions
 from facecli.cli.session import Folders, open_embedder, open_gallery, open_rule, read_pairs
 from facecli.errors import UsageError
 
@@ -28,24 +23,35 @@ if TYPE_CHECKING:
     from facecli.trials.pairs import PairSet
 
 
+@dataclass(frozen=True)
+class ComparedOptions:
+    """What is compared, where it is not two photos."""
+
+    pairs: Annotated[
+        str | None,
+        typer.Option("--pairs", help="A csv with the columns left,right[,mated]; '-' reads it from stdin."),
+    ] = None
+    root: Root = None
+    db: Database = None
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            "--subject",
+            help="With --db: the enrolled person to compare one photo with.",
+            autocompletion=subjects,
+        ),
+    ] = None
+    no_refresh: NoRefresh = False
+
+
 @grouped
 def verify(
     context: typer.Context,
     photos: Annotated[
         list[Path] | None, typer.Argument(metavar="PHOTO", help="Two photos; with --db, one.")
     ] = None,
-    pairs: Annotated[
-        str | None,
-        typer.Option("--pairs", help="A csv with the columns left,right[,mated]; '-' reads it from stdin."),
-    ] = None,
-    root: Root = None,
-    db: Database = None,
-    subject: Annotated[
-        str | None,
-        typer.Option("--subject", help="With --db: the enrolled person to compare one photo with."),
-    ] = None,
-    no_refresh: NoRefresh = False,
     *,
+    compared: ComparedOptions,
     embedding: EmbedderOptions,
     deciding: RuleOptions,
     out: OutputOptions,
@@ -64,25 +70,27 @@ def verify(
     from facecli.cli.notes import Notes
     from facecli.cli.output import Output
 
-    chosen = list(photos) if photos is not None else []
+    chosen = photos if photos is not None else []
     notes = Notes(out.quiet)
-    _check_verify(chosen, pairs, root, db, subject, no_refresh)
+    _check(chosen, compared)
     folders: Folders = context.obj
     embedder = open_embedder(folders, notes, embedding)
     # Imported while the networks load.
     from facecli.recognition import verify as library
 
     rule = open_rule(folders, embedder, deciding)
+    upright = compared.pairs is None
     with Output(
-        library.COLUMNS, form=out.form, path=out.output, flatten=library.flatten, upright=pairs is None
+        library.COLUMNS, form=out.form, path=out.output, flatten=library.flatten, upright=upright
     ) as sink:
-        if pairs is not None:
-            code = _compare_pairs(embedder, rule, read_pairs(pairs, root), sink, notes)
+        if compared.pairs is not None:
+            code = _compare_pairs(embedder, rule, read_pairs(compared.pairs, compared.root), sink, notes)
         else:
-            if db is not None and subject is not None:
+            if compared.db is not None and compared.subject is not None:
                 # --faces and --face are about the photo: enrolment takes the largest face whatever they say.
-                gallery = open_gallery(db, embedder.choosing("largest"), folders, notes, no_refresh)
-                record = library.verify_subject(embedder, rule, gallery, chosen[0], subject)
+                enroller = embedder.choosing("largest")
+                gallery = open_gallery(compared.db, enroller, folders, notes, compared.no_refresh)
+                record = library.verify_subject(embedder, rule, gallery, chosen[0], compared.subject)
             else:
                 record = library.verify_photos(embedder, rule, (chosen[0], None), (chosen[1], None))
             sink.emit(record)
@@ -108,31 +116,24 @@ def _compare_pairs(embedder: Embedder, rule: Rule, pairs: PairSet, sink: Output,
     return INPUT_ERROR if failed or pairs.errors else 0
 
 
-def _check_verify(
-    photos: list[Path],
-    pairs: str | None,
-    root: Path | None,
-    db: Path | None,
-    subject: str | None,
-    no_refresh: bool,
-) -> None:
+def _check(photos: list[Path], compared: ComparedOptions) -> None:
     """Raise `UsageError` unless the options ask for exactly one of the three things verify does."""
-    if pairs is not None:
-        if photos or db is not None or subject is not None:
+    if compared.pairs is not None:
+        if photos or compared.db is not None or compared.subject is not None:
             raise UsageError(
                 "--pairs names the photos itself", hint="leave out the photos, --db and --subject"
             )
         return
-    if root is not None:
+    if compared.root is not None:
         raise UsageError("--root goes with --pairs")
-    if db is not None or subject is not None:
-        if db is None or subject is None or len(photos) != 1:
+    if compared.db is not None or compared.subject is not None:
+        if compared.db is None or compared.subject is None or len(photos) != 1:
             raise UsageError(
                 "an enrolled person is compared with one photo",
                 hint="facecli verify PHOTO --db people --subject NAME",
             )
         return
-    if no_refresh:
+    if compared.no_refresh:
         raise UsageError("--no-refresh goes with --db")
     if len(photos) != 2:
         raise UsageError(f"verify compares two photos, not {len(photos)}", hint="facecli verify a.jpg b.jpg")
