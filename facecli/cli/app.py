@@ -13,6 +13,7 @@ import typer
 
 from facecli import __version__, config
 from facecli.cli.exit_codes import Commands
+from facecli.cli.groups import grouped
 from facecli.cli.session import Folders
 
 _MARKUP: Literal["markdown"] = "markdown"
@@ -30,7 +31,7 @@ _COMMANDS = {
     "doctor": "doctor:doctor",
     "help": "help:show",
 }
-"""Where each command is, in the order of `--help`."""
+"""Where each command is, in the order of `--help`. A command more is one file and one line here."""
 
 
 class _Late(Commands):
@@ -53,14 +54,14 @@ def _command(name: str) -> Any:
     if isinstance(found, typer.Typer):
         return typer.main.get_command(found)
     app = typer.Typer(add_completion=False, rich_markup_mode=_MARKUP)
-    app.command(name)(found)
+    # Grouped even where there is no group: Typer would evaluate each annotation twice, and `--help` makes all commands.
+    app.command(name)(grouped(found))
     return typer.main.get_command(app)
 
 
 app = typer.Typer(
     cls=_Late,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=_MARKUP,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from facecli.cli.exit_codes import INPUT_ERROR
-from facecli.cli.groups import grouped
 from facecli.cli.options import AllFacesOptions, Form, TemplateOutputOptions
 from facecli.cli.session import Folders, open_embedder, refreshed
 from facecli.errors import UsageError
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from facecli.templates.embedder import Embedder
 
 
-@grouped
 def embed(
     context: typer.Context,
     sources: Annotated[

@@ -12,7 +12,6 @@ import typer
 
 from facecli import config
 from facecli.cli.exit_codes import INPUT_ERROR, NON_MATCH
-from facecli.cli.groups import grouped
 from facecli.cli.options import AllFacesOptions, NoRefresh, OutputOptions, RuleOptions
 from facecli.cli.session import Folders, open_embedder, open_gallery, open_rule
 from facecli.errors import UsageError
@@ -50,7 +49,6 @@ class SearchOptions:
     ] = None
 
 
-@grouped
 def find(
     context: typer.Context,
     probes: Annotated[

@@ -41,10 +41,11 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _options(kind: Any) -> list[inspect.Parameter]:
+@functools.cache  # `--help` asks for the same few groups once a command
+def _options(kind: Any) -> tuple[inspect.Parameter, ...]:
     """Return a parameter for each field of a group."""
     hints = get_type_hints(kind, include_extras=True)
-    return [
+    return tuple(
         inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
@@ -52,4 +53,4 @@ def _options(kind: Any) -> list[inspect.Parameter]:
             annotation=hints[field.name],
         )
         for field in fields(kind)
-    ]
+    )

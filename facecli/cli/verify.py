@@ -10,7 +10,6 @@ import typer
 
 from facecli.cli.complete import subjects
 from facecli.cli.exit_codes import INPUT_ERROR, NON_MATCH
-from facecli.cli.groups import grouped
 from facecli.cli.options import Database, EmbedderOptions, NoRefresh, OutputOptions, Root, RuleOptions
 from facecli.cli.session import Folders, open_embedder, open_gallery, open_rule, read_pairs
 from facecli.errors import UsageError
@@ -44,7 +43,6 @@ class ComparedOptions:
     no_refresh: NoRefresh = False
 
 
-@grouped
 def verify(
     context: typer.Context,
     photos: Annotated[
