@@ -7,7 +7,7 @@ says what was seen, where, and what to do. Anything else that escapes is a bug (
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 class FaceError(Exception):
@@ -64,6 +64,21 @@ def one_line(text: str) -> str:
     'two\\\\nlines.jpg'
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def did_you_mean(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.5) -> str:
+    """Return the `most` names of `known` that are nearest to `name` as a question, or "" where none is near.
+
+    `cutoff` in 0..1 says how near (see `difflib.get_close_matches`).
+
+    >>> did_you_mean("dlip", ["dlib", "vggface2"])
+    "did you mean 'dlib'?"
+    """
+    # Only mistakes ask for it, and its import is felt at every start.
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=most, cutoff=cutoff)
+    return "did you mean " + " or ".join(f"'{each}'" for each in near) + "?" if near else ""
 
 
 class UsageError(FaceError):

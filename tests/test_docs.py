@@ -106,6 +106,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "PYTHONPATH": str(ROOT),
         "FACECLI_CACHE": str(folder / "cache"),
         "FACECLI_HOME": str(folder / "home"),
+        # Python knows no options of the command line: its folders are those of the platform.
+        "XDG_CACHE_HOME": str(folder / "xdg_cache"),
+        "XDG_DATA_HOME": str(folder / "xdg_data"),
         "COLUMNS": "110",
         "TERM": "xterm",
     }

@@ -38,19 +38,28 @@ class Identified:
 
     `subject` is the person's name, None for nobody; `candidates` are the most similar people, best first, each with
     `rank`, `subject`, `sample`, `similarity`, `match` and `probability`; `face` counts from the largest and `box` is
-    (left, top, right, bottom) in px of the upright photo.
+    (left, top, right, bottom) in px of the upright photo. `fmr` and `fnmr` are the error rates of one comparison at
+    `threshold`, and `expected_false_alarms` is how many samples a stranger matches on average; `gallery` counts
+    subjects and samples.
     """
 
     probe: str
     face: int
-    box: tuple[float, float, float, float]
+    n_faces: int
+    box: list[float]
+    face_probability: float
     subject: str | None
     match: bool
     similarity: float | None
     threshold: float
-    candidates: tuple[dict[str, Any], ...]
-    details: dict[str, Any]
+    fmr: float | None
+    fnmr: float | None
+    expected_false_alarms: float | None
+    fpir: dict[str, Any] | None
+    candidates: list[dict[str, Any]]
+    gallery: dict[str, int]
+    embedder_id: str
 
     def record(self) -> dict[str, Any]:
         """Return what `facecli find` prints of this face."""
-        return dict(self.details)
+        return asdict(self)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from facecli.api.results import Identified, Verdict
 from facecli.calibration.decision import Rule, make_rule
-from facecli.config import DEFAULT_PRIOR, DEFAULT_TOP, default_cache_dir, default_user_dir
+from facecli.config import DEFAULT_PRIOR, DEFAULT_TOP, default_user_dir
 from facecli.errors import FaceError
 from facecli.gallery.refresh import refresh
 from facecli.models.families import family
@@ -74,22 +74,9 @@ def identify(
     """
     chosen = embedder if embedder is not None else Embedder(faces="all")
     rule = _rule(chosen, fmr, threshold, calibration, prior)
-    gallery, _ = refresh(Path(db), chosen.choosing("largest"), cache_dir=default_cache_dir())
+    gallery, _ = refresh(Path(db), chosen.choosing("largest"), cache_dir=chosen.cache_dir)
     probes = probes_of(embed(photo, embedder=chosen))
-    return [
-        Identified(
-            probe=record["probe"],
-            face=record["face"],
-            box=tuple(record["box"]),
-            subject=record["subject"],
-            match=record["match"],
-            similarity=record["similarity"],
-            threshold=record["threshold"],
-            candidates=tuple(record["candidates"]),
-            details=record,
-        )
-        for record in recognition.identify(gallery, rule, probes, top=top)
-    ]
+    return [Identified(**record) for record in recognition.identify(gallery, rule, probes, top=top)]
 
 
 def _rule(

@@ -12,20 +12,13 @@ import typer
 from facecli import config
 from facecli.cli.exit_codes import INPUT_ERROR
 from facecli.cli.options import (
-    Aligned,
-    Device,
     EmbedderOptions,
-    FaceIndex,
-    Faces,
     Format,
-    MinFace,
-    Model,
     Prior,
     Quiet,
     Replicates,
     Root,
     Seed,
-    Weights,
 )
 from facecli.cli.session import Folders, open_embedder
 from facecli.cli.trial_inputs import Sources, remark, scored
@@ -95,13 +88,8 @@ def calibrate(
     ] = "",
     replicates: Replicates = config.DEFAULT_REPLICATES,
     seed: Seed = 0,
-    model: Model = config.DEFAULT_MODEL,
-    weights: Weights = None,
-    device: Device = "cpu",
-    faces: Faces = "largest",
-    face: FaceIndex = None,
-    min_face: MinFace = config.Detection.min_face_px,
-    aligned: Aligned = False,
+    *,
+    embedding: EmbedderOptions,
     form: Format = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -140,10 +128,8 @@ def calibrate(
     form = choose_format(form, None)
     embedder = None
     if scores is None and embedder_id is None:
-        _check_faces(faces, face, db)
-        embedder = open_embedder(
-            folders, notes, EmbedderOptions(model, weights, device, aligned, min_face, faces, face)
-        )
+        _check_faces(embedding, db)
+        embedder = open_embedder(folders, notes, embedding)
         embedder_id = embedder.id
     if restore:
         _restore(str(embedder_id), folders, notes)
@@ -214,8 +200,8 @@ def _check(
             raise UsageError(message)
 
 
-def _check_faces(faces: str, face: int | None, db: Path | None) -> None:
-    if db is not None and (faces != "largest" or face is not None):
+def _check_faces(embedding: EmbedderOptions, db: Path | None) -> None:
+    if db is not None and (embedding.faces != "largest" or embedding.face is not None):
         raise UsageError("a database enrols the largest face", hint="leave out --faces and --face")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,24 +12,15 @@ from facecli import config
 from facecli.cli.eval_data import Named, other_system
 from facecli.cli.exit_codes import INPUT_ERROR
 from facecli.cli.options import (
-    Aligned,
     CalibrationFile,
-    Device,
     EmbedderOptions,
-    FaceIndex,
-    Faces,
     Fmr,
-    Format,
-    MinFace,
-    Model,
-    OutFile,
-    Quiet,
+    OutputOptions,
     Replicates,
     Root,
     RuleOptions,
     Seed,
     Threshold,
-    Weights,
 )
 from facecli.cli.session import Folders, open_embedder, open_rule
 from facecli.errors import UsageError
@@ -106,16 +98,9 @@ def evaluate(
     calibration: CalibrationFile = None,
     replicates: Replicates = config.DEFAULT_REPLICATES,
     seed: Seed = 0,
-    model: Model = config.DEFAULT_MODEL,
-    weights: Weights = None,
-    device: Device = "cpu",
-    faces: Faces = "largest",
-    face: FaceIndex = None,
-    min_face: MinFace = config.Detection.min_face_px,
-    aligned: Aligned = False,
-    form: Format = "auto",
-    output: OutFile = None,
-    quiet: Quiet = False,
+    *,
+    embedding: EmbedderOptions,
+    out: OutputOptions,
 ) -> None:
     """How often does it err? FMR, FNMR, EER and AUC (1:1), CMC, FPIR and FNIR (1:N), each with its 95 % interval.
 
@@ -144,9 +129,9 @@ def evaluate(
     from facecli.evaluation.evaluation import run
 
     folders: Folders = context.obj
-    notes = Notes(quiet)
+    notes = Notes(out.quiet)
     named = Named(pairs, lfw, db, gallery, probes, scores, templates, every, root)
-    named.check(faces, face)
+    named.check(embedding.faces, embedding.face)
     pictures = _pictures(plot if plot is not None else [])
     for kind, path in pictures:
         searched, compared = db is not None or gallery is not None, gallery is None
@@ -154,7 +139,7 @@ def evaluate(
             raise UsageError(
                 f"these data have no {kind}", path=path, hint="cmc and search are of 1:N, the rest 1:1"
             )
-    form = choose_format(form, output)
+    form, output = choose_format(out.form, out.output), out.output
     for place in [path for _, path in pictures] + ([output] if output is not None else []):
         if not place.parent.is_dir():
             raise UsageError("cannot be written: no such folder", path=place)
@@ -162,9 +147,7 @@ def evaluate(
         raise UsageError("the report is a folder, and a file has this name", path=report)
 
     def opened(name: str, own: Path | None = None) -> Embedder:
-        return open_embedder(
-            folders, notes, EmbedderOptions(name, own, device, aligned, min_face, faces, face)
-        )
+        return open_embedder(folders, notes, replace(embedding, model=name, weights=own))
 
     data, embedder_id, in_force, make = named.from_scores(), "scores", None, None
     if data is not None and (fmr is not None or calibration is not None):
@@ -173,7 +156,7 @@ def evaluate(
     saved = read_result(compare) if compare is not None and compare.endswith(ENDINGS) else None
     if data is None:
         make = named.maker(folders, notes, group_by, subjects)
-        embedder = opened(model, weights)
+        embedder = opened(embedding.model, embedding.weights)
         embedder_id = embedder.id
         try:
             rule = open_rule(folders, embedder, RuleOptions(fmr, threshold, calibration))
@@ -197,7 +180,7 @@ def evaluate(
             group_by=group_by,
             groups_file=subjects,
             other=other,
-            remarks=seen_before(data, in_force, training_marks(model)),
+            remarks=seen_before(data, in_force, training_marks(embedding.model)),
             seed=seed,
             replicates=replicates,
             progress=tell,

@@ -178,7 +178,7 @@ class KeptOptions:
 class EnrolOptions(KeptOptions):
     """How a database enrols: the largest face of each photo."""
 
-    min_face: MinFace = config.Detection.min_face_px
+    min_face_px: MinFace = config.Detection.min_face_px
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facecli.cli.options import EmbedderOptions, KeptOptions, RuleOptions
+from facecli.cli.options import KeptOptions, RuleOptions
 
 if TYPE_CHECKING:
     from facecli.calibration.decision import Rule
@@ -28,24 +28,14 @@ class Folders:
 
 
 def open_embedder(folders: Folders, notes: Notes, options: KeptOptions) -> Embedder:
-    """Return the embedder that the options ask for, with a bar while weights are fetched."""
+    """Return the embedder that the options ask for, with a bar while weights are fetched.
+
+    The fields of the groups are parameters of `Embedder`; what a group leaves out is as it is by default there.
+    """
     from facecli.templates.embedder import Embedder
 
-    # What a group leaves out is as it is by default: a database enrols the largest face.
-    options = EmbedderOptions(**vars(options))
     with notes.progress("fetching weights", size=True) as tell:
-        embedder = Embedder(
-            options.model,
-            cache_dir=folders.cache,
-            weights=options.weights,
-            device=options.device,
-            faces=options.faces,
-            face=options.face,
-            aligned=options.aligned,
-            min_face_px=options.min_face,
-            notify=notes.say,
-            progress=tell,
-        )
+        embedder = Embedder(**vars(options), cache_dir=folders.cache, notify=notes.say, progress=tell)
     if embedder.spec.warning:
         notes.warn(embedder.spec.warning)
     return embedder

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
-from facecli.errors import UsageError
+from facecli.errors import UsageError, did_you_mean
 from facecli.faces.face import Face
 from facecli.models.network import Network, Runner
 from facecli.photos.decode import Image
@@ -55,8 +54,8 @@ class FaceDetector(Protocol):
 def detector_class(name: str) -> type[FaceDetector]:
     """Return the detector called `name`, which `load` makes ready; raises `UsageError` for an unknown name."""
     if name not in DETECTORS:
-        near = difflib.get_close_matches(name.lower(), DETECTORS, n=1, cutoff=0.5)
-        guess = f"did you mean '{near[0]}'? " if near else ""
-        raise UsageError(f"unknown detector '{name}'", hint=f"{guess}known are {', '.join(DETECTORS)}")
+        known = f"known are {', '.join(DETECTORS)}"
+        hint = f"{did_you_mean(name.lower(), DETECTORS)} {known}".lstrip()
+        raise UsageError(f"unknown detector '{name}'", hint=hint)
     module, kind = DETECTORS[name]
     return cast(type[FaceDetector], getattr(importlib.import_module(module), kind))

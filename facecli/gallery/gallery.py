@@ -18,7 +18,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile, UsageError, printable
+from facecli.errors import (
+    BadInput,
+    DatabaseError,
+    EmbedderMismatch,
+    NoSuchFile,
+    UsageError,
+    did_you_mean,
+    printable,
+)
 from facecli.gallery.searchable import Candidate, Owned
 from facecli.gallery.store import index
 from facecli.gallery.store.location import places
@@ -174,10 +182,7 @@ class Gallery:
             if found:
                 shown = printable(os.fsdecode(name))
                 return [Sample(shown, os.fsdecode(name + b"/" + path), row) for path, row in found]
-            import difflib
-
-            near = difflib.get_close_matches(subject, self.subjects, n=3)
-        hint = "did you mean " + " or ".join(f"'{name}'" for name in near) + "?" if near else ""
+            hint = did_you_mean(subject, self.subjects, most=3, cutoff=0.6)
         raise DatabaseError(
             f"no subject '{printable(subject)}' with a template among the {self.n_subjects} enrolled",
             path=self.root,

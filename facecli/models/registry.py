@@ -6,12 +6,11 @@ the path of a checkpoint that facecli saved.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facecli.errors import NoSuchFile, UsageError, WeightsMissing
+from facecli.errors import NoSuchFile, UsageError, WeightsMissing, did_you_mean
 from facecli.models.built_in import BUILT_IN, TORCHVISION
 from facecli.models.families import family
 from facecli.models.spec import ModelSpec, ModelStatus, contract_text
@@ -54,12 +53,9 @@ def resolve(name: str) -> ModelSpec:
 
 
 def _unknown(name: str) -> UsageError:
-    near = difflib.get_close_matches(name.lower(), BUILT_IN, n=1, cutoff=0.5)
-    guess = f"did you mean '{near[0]}'? " if near else ""
-    known = ", ".join(BUILT_IN)
+    known = f"known are {', '.join(BUILT_IN)}, torchvision:NAME, an .onnx file or a checkpoint folder"
     return UsageError(
-        f"unknown model '{name}'",
-        hint=f"{guess}known are {known}, torchvision:NAME, an .onnx file or a checkpoint folder",
+        f"unknown model '{name}'", hint=f"{did_you_mean(name.lower(), BUILT_IN)} {known}".lstrip()
     )
 
 

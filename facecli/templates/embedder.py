@@ -68,7 +68,7 @@ class Embedder:
 
         Raises `UsageError`, `WeightsMissing` and what `resolve` raises.
         """
-        cache_dir = cache_dir if cache_dir is not None else default_cache_dir()
+        self.cache_dir = cache_dir if cache_dir is not None else default_cache_dir()
         kind = detector_class(detector)
         if min_face_px < kind.smallest_px:
             raise UsageError(
@@ -81,9 +81,9 @@ class Embedder:
         self.workers = workers if workers is not None else cores()
         self.min_face_px = min_face_px
         network = load_network(
-            self.spec, cache_dir=cache_dir, weights=weights, notify=notify, progress=progress
+            self.spec, cache_dir=self.cache_dir, weights=weights, notify=notify, progress=progress
         )
-        load = partial(runtime.load, cache_dir=cache_dir, device=device, notify=notify)
+        load = partial(runtime.load, cache_dir=self.cache_dir, device=device, notify=notify)
         self._network = load(network)
         self._detector = None if aligned else kind.load(load, min_face_px)
         self.id = embedder_id(self.spec, network.key, aligned, detector)

@@ -27,12 +27,14 @@ def samples_of_database(
     Paths are relative to `root`, in the order of subject and path. Raises what `gallery.refresh` raises.
     """
     gallery, report = refresh(root, enroller, cache_dir=cache_dir, progress=progress, notify=notify)
-    found = [(sample.subject, sample.path, sample.row) for sample in gallery.samples]
+    with gallery.one_moment():
+        samples, kept = gallery.samples, gallery.templates
+    found = [(sample.subject, sample.path, sample.row) for sample in samples]
     found += [(failure.path.partition("/")[0], failure.path, -1) for failure in report.failures]
     found.sort()
     rows = np.array([row for _, _, row in found], dtype=np.int64)
     templates = np.full((len(found), enroller.dim), np.nan, np.float32)
-    templates[rows >= 0] = gallery.templates[rows[rows >= 0]]
+    templates[rows >= 0] = kept[rows[rows >= 0]]
     return Samples(
         paths=tuple(path for _, path, _ in found),
         subjects=tuple(subject for subject, _, _ in found),

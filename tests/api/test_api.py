@@ -18,7 +18,6 @@ from facecli.photos.decode import decode
 @pytest.fixture
 def own_folders(cache_dir, tmp_path, monkeypatch):
     """Let the defaults be the cache of the tests and an empty home."""
-    monkeypatch.setattr("facecli.api.tasks.default_cache_dir", lambda: cache_dir)
     monkeypatch.setattr("facecli.templates.embedder.default_cache_dir", lambda: cache_dir)
     monkeypatch.setattr("facecli.api.tasks.default_user_dir", lambda: tmp_path / "home")
     return ["--cache", str(cache_dir), "--home", str(tmp_path / "home")]
@@ -78,3 +77,13 @@ def test_what_fails_is_a_face_error(own_folders):
     with pytest.raises(facecli.FaceError) as error:
         facecli.embed(b"no picture")
     assert error.value.code == "unreadable"
+
+
+def test_an_embedders_own_cache_folder_is_the_databases_too(cache_dir, people, probes, tmp_path, monkeypatch):
+    def refuse():
+        raise AssertionError("the default folder was asked for")
+
+    monkeypatch.setattr("facecli.templates.embedder.default_cache_dir", refuse)
+    monkeypatch.setattr("facecli.api.tasks.default_user_dir", lambda: tmp_path / "home")
+    embedder = facecli.Embedder(faces="all", cache_dir=cache_dir)
+    assert facecli.identify(probes / "hugo.jpg", people, embedder=embedder)[0].subject == "Hugo"

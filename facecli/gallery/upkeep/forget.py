@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from facecli.errors import DatabaseError, NoSuchFile, printable
+from facecli.errors import DatabaseError, NoSuchFile, did_you_mean, printable
 from facecli.gallery.store.folder import StoreFolder, dim_of, made_from_matrix, store_folders
 from facecli.gallery.store.index import INDEX, Damaged, exists, explained, locked, opened
 from facecli.gallery.store.reader import MATRIX
@@ -126,11 +126,8 @@ def _chosen(subject: bytes, known: set[bytes]) -> bytes:
 
 
 def _unknown(root: Path, name: str, known: set[bytes]) -> DatabaseError:
-    import difflib
-
     names = [printable(os.fsdecode(subject)) for subject in known]
-    near = difflib.get_close_matches(printable(name), names, n=3)
-    hint = "did you mean " + " or ".join(f"'{each}'" for each in near) + "?" if near else ""
+    hint = did_you_mean(printable(name), names, most=3, cutoff=0.6)
     return DatabaseError(
         f"no subject '{printable(name)}' among the {len(names)} enrolled", path=root, hint=hint
     )
