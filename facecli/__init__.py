@@ -9,27 +9,75 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from facecli.api.results import Identified, Verdict
-    from facecli.api.tasks import embed, identify, verify
-    from facecli.errors import FaceError
+    from facecli.api.tasks import embed, enrol, identify, verify
+    from facecli.errors import (
+        BadInput,
+        DatabaseError,
+        EmbedderMismatch,
+        FaceError,
+        NoCalibration,
+        NoFace,
+        NoSuchFile,
+        SeveralFaces,
+        UnreadableImage,
+        UsageError,
+        WeightsMissing,
+    )
     from facecli.faces.face import Face
     from facecli.gallery.gallery import Gallery
+    from facecli.recognition.identify import Identified
+    from facecli.recognition.verify import Verdict
     from facecli.templates.embedder import Embedder
+    from facecli.templates.template import Embedded
 
 __version__ = "0.1.0"
 
-__all__ = ["Embedder", "Face", "FaceError", "Gallery", "Identified", "Verdict", "embed", "identify", "verify"]
+__all__ = [
+    "BadInput",
+    "DatabaseError",
+    "Embedded",
+    "Embedder",
+    "EmbedderMismatch",
+    "Face",
+    "FaceError",
+    "Gallery",
+    "Identified",
+    "NoCalibration",
+    "NoFace",
+    "NoSuchFile",
+    "SeveralFaces",
+    "UnreadableImage",
+    "UsageError",
+    "Verdict",
+    "WeightsMissing",
+    "embed",
+    "enrol",
+    "identify",
+    "verify",
+]
 
 _HOMES = {
-    "Embedder": "templates.embedder",
-    "Face": "faces.face",
-    "FaceError": "errors",
-    "Gallery": "gallery.gallery",
-    "Identified": "api.results",
-    "Verdict": "api.results",
     "embed": "api.tasks",
+    "enrol": "api.tasks",
     "identify": "api.tasks",
     "verify": "api.tasks",
+    "BadInput": "errors",
+    "DatabaseError": "errors",
+    "EmbedderMismatch": "errors",
+    "FaceError": "errors",
+    "NoCalibration": "errors",
+    "NoFace": "errors",
+    "NoSuchFile": "errors",
+    "SeveralFaces": "errors",
+    "UnreadableImage": "errors",
+    "UsageError": "errors",
+    "WeightsMissing": "errors",
+    "Face": "faces.face",
+    "Gallery": "gallery.gallery",
+    "Identified": "recognition.identify",
+    "Verdict": "recognition.verify",
+    "Embedder": "templates.embedder",
+    "Embedded": "templates.template",
 }
 
 

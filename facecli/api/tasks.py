@@ -7,20 +7,22 @@ it on. Weights, exported networks and calibrations lie in the platform's folders
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 
-from facecli.api.results import Identified, Verdict
 from facecli.calibration.decision import Rule, make_rule
 from facecli.config import DEFAULT_PRIOR, DEFAULT_TOP, default_user_dir
-from facecli.errors import FaceError
+from facecli.errors import FaceError, printable
+from facecli.gallery.gallery import Gallery
 from facecli.gallery.refresh import refresh
+from facecli.gallery.searchable import Searchable
 from facecli.models.families import family
 from facecli.photos.source import Photo, named
 from facecli.recognition import identify as recognition
-from facecli.recognition.verify import verify_photos
+from facecli.recognition.identify import Identified
+from facecli.recognition.verify import Verdict, verify_photos
 from facecli.templates.embedder import Embedder
-from facecli.templates.reading import probes_of
-from facecli.templates.template import Embedded
+from facecli.templates.template import Embedded, probes_of
 
 
 def embed(photo: Photo, *, embedder: Embedder | None = None) -> Embedded:
@@ -53,12 +55,12 @@ def verify(
     """
     chosen = embedder if embedder is not None else Embedder()
     rule = _rule(chosen, fmr, threshold, calibration, prior)
-    return Verdict(**verify_photos(chosen, rule, named(left, "left"), named(right, "right")))
+    return verify_photos(chosen, rule, named(left, "left"), named(right, "right"))
 
 
 def identify(
     photo: Photo,
-    db: str | os.PathLike[str],
+    db: str | os.PathLike[str] | Searchable,
     *,
     embedder: Embedder | None = None,
     top: int = DEFAULT_TOP,
@@ -67,16 +69,37 @@ def identify(
     calibration: str | os.PathLike[str] | None = None,
     prior: float = DEFAULT_PRIOR,
 ) -> list[Identified]:
-    """Say who the faces of `photo` are among the people of `db`, a folder with a folder of photos for each.
+    """Say who the faces of `photo` are among the people of `db`: a folder with a folder of photos for each.
 
-    New and changed photos of `db` are enrolled first, by their largest face. `top` people are listed for each face.
-    Photos are as in `embed`. Raises the `FaceError` of the photo or of the database, `NoCalibration`, `UsageError`.
+    New and changed photos of the folder are enrolled first, by their largest face, and a `UserWarning` says of how
+    many no face could be. A `Gallery`, or what can be searched like one, is taken as it stands. `top` people are
+    listed for each face. Photos are as in `embed`. Raises the `FaceError` of the photo or of the database,
+    `NoCalibration`, `UsageError`.
     """
     chosen = embedder if embedder is not None else Embedder(faces="all")
     rule = _rule(chosen, fmr, threshold, calibration, prior)
-    gallery, _ = refresh(Path(db), chosen.choosing("largest"), cache_dir=chosen.cache_dir)
+    gallery = _enrolled(db, chosen) if isinstance(db, str | os.PathLike) else db
     probes = probes_of(embed(photo, embedder=chosen))
-    return [Identified(**record) for record in recognition.identify(gallery, rule, probes, top=top)]
+    answers = recognition.identify(gallery, rule, probes, top=top)
+    return [answer for answer in answers if isinstance(answer, Identified)]
+
+
+def enrol(db: str | os.PathLike[str], *, embedder: Embedder | None = None) -> Gallery:
+    """Enrol the new and changed photos of the folder `db`, by their largest face; return it to search in.
+
+    A `UserWarning` says how many photos have no usable face, and names the first. Raises `DatabaseError`,
+    `NoSuchFile`.
+    """
+    return _enrolled(db, embedder if embedder is not None else Embedder())
+
+
+def _enrolled(db: str | os.PathLike[str], embedder: Embedder) -> Gallery:
+    gallery, report = refresh(Path(db), embedder.choosing("largest"), cache_dir=embedder.cache_dir)
+    if report.failures:
+        first = report.failures[0]
+        text = f"{len(report.failures)} photos cannot be used, first {first.path}: {first.message}"
+        warnings.warn(f"{printable(db)}: {text}", UserWarning, stacklevel=3)  # where the task was called
+    return gallery
 
 
 def _rule(

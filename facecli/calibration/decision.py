@@ -5,13 +5,29 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from facecli.calibration.calibration import Calibration, OperatingPoint, check
 from facecli.calibration.files import find_calibration, installed_path, load
 from facecli.config import DEFAULT_FMR, DEFAULT_PRIOR
 from facecli.errors import NoCalibration, UsageError
 from facecli.stats.intervals import rule_of_three, trials_needed
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a rule says of one comparison, and what that rests on.
+
+    `similarity` is a cosine in -1..1 to six decimals, and `match` says that it reaches `threshold`. `fmr` and `fnmr`
+    are the error rates there, None where nobody measured them; `probability` is that of a mated pair, None without a
+    calibration.
+    """
+
+    similarity: float
+    threshold: float
+    match: bool
+    fmr: float | None
+    fnmr: float | None
+    probability: float | None
 
 
 @dataclass(frozen=True)
@@ -28,28 +44,27 @@ class Rule:
     source: str
     prior: float = DEFAULT_PRIOR
 
-    def judge(self, similarity: float) -> dict[str, Any]:
-        """Return the decision on a similarity with what it rests on.
+    @property
+    def fmr(self) -> float | None:
+        """The false match rate at the threshold, to six digits; None where nobody measured it."""
+        return None if self.point is None else float(f"{self.point.fmr:.6g}")
+
+    @property
+    def fnmr(self) -> float | None:
+        """The false non-match rate at the threshold, likewise."""
+        return None if self.point is None else float(f"{self.point.fnmr:.6g}")
+
+    def judge(self, similarity: float) -> Decision:
+        """Return the decision on a similarity.
 
         The similarity counts to six decimals, as it is shown, so that what is shown and what is decided agree.
         """
         similarity = round(float(similarity), 6)
-        judged: dict[str, Any] = {
-            "similarity": similarity,
-            "threshold": self.threshold,
-            "match": similarity >= self.threshold,
-            **self.rates(),
-            "probability": None,
-        }
+        probability = None
         if self.calibration is not None:
-            judged["probability"] = round(self.calibration.probability(similarity, self.prior), 6)
-        return judged
-
-    def rates(self) -> dict[str, float | None]:
-        """Return `fmr` and `fnmr` at the threshold, to six digits; None where nobody measured them."""
-        if self.point is None:
-            return {"fmr": None, "fnmr": None}
-        return {"fmr": float(f"{self.point.fmr:.6g}"), "fnmr": float(f"{self.point.fnmr:.6g}")}
+            probability = round(self.calibration.probability(similarity, self.prior), 6)
+        match = similarity >= self.threshold
+        return Decision(similarity, self.threshold, match, self.fmr, self.fnmr, probability)
 
     def describe(self) -> str:
         """Return the rule in one sentence."""

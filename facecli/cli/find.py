@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from facecli.cli.output import Output
     from facecli.gallery.gallery import Gallery
     from facecli.recognition.false_alarms import FalseAlarms
+    from facecli.recognition.identify import Identified, Unidentified
     from facecli.templates.embedder import Embedder
 
 
@@ -92,15 +93,15 @@ def find(
     with Output(library.COLUMNS, form=out.form, path=out.output, flatten=library.flatten) as sink:
         source = probes_from(probes, embedder)
         answers = library.identify(gallery, rule, source, top=search.top, alarms=alarms)
-        usable, failed = _emit(answers, sink, notes)
-    if search.draw is not None and photo is not None and usable:
+        faces, failed = _emit(answers, sink, notes)
+    if search.draw is not None and photo is not None and faces:
         from facecli.recognition.draw import draw_faces
 
-        draw_faces(photo, usable, search.draw)
+        draw_faces(photo, faces, search.draw)
     if sink.form == "table":
         notes.say(rule.describe())
-    found = any(record["match"] for record in usable)
-    raise typer.Exit(INPUT_ERROR if failed else 0 if found else NON_MATCH)
+    anybody = any(face.match for face in faces)
+    raise typer.Exit(INPUT_ERROR if failed else 0 if anybody else NON_MATCH)
 
 
 def _check_rates(search: SearchOptions, deciding: RuleOptions) -> None:
@@ -143,16 +144,20 @@ def _prepared(
     return gallery, rule, alarms
 
 
-def _emit(answers: Iterable[dict[str, Any]], sink: Output, notes: Notes) -> tuple[list[dict[str, Any]], bool]:
-    """Emit a record a face; return those of faces, and whether any probe failed."""
-    usable = []
+def _emit(
+    answers: Iterable[Identified | Unidentified], sink: Output, notes: Notes
+) -> tuple[list[Identified], bool]:
+    """Emit a record a face; return the faces, and whether any probe failed."""
+    from facecli.recognition.identify import Identified
+
+    faces = []
     failed = False
-    for record in answers:
-        sink.emit(record)
-        if "error" not in record:
-            usable.append(record)
+    for answer in answers:
+        sink.emit(answer.record())
+        if isinstance(answer, Identified):
+            faces.append(answer)
             continue
         failed = True
         if sink.form != "table" or sink.path is not None:
-            notes.warn(f"{record['probe']}: {record['error']['message']}")
-    return usable, failed
+            notes.warn(f"{answer.probe}: {answer.error['message']}")
+    return faces, failed

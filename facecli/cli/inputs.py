@@ -12,9 +12,9 @@ from pathlib import Path
 from facecli.errors import FaceError, UsageError, printable
 from facecli.photos.find import find_images
 from facecli.templates.embedder import Embedder
-from facecli.templates.reading import FailedProbe, Probe, parse_record, probes_of, read_templates
+from facecli.templates.reading import parse_record, read_templates
 from facecli.templates.records import is_templates
-from facecli.templates.template import Embedded
+from facecli.templates.template import Embedded, FailedProbe, Probe, probes_of
 
 
 def probes_from(sources: list[str], embedder: Embedder) -> Iterator[Probe | FailedProbe]:

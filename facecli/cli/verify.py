@@ -88,11 +88,13 @@ def verify(
                 # --faces and --face are about the photo: enrolment takes the largest face whatever they say.
                 enroller = embedder.choosing("largest")
                 gallery = open_gallery(compared.db, enroller, folders, notes, compared.no_refresh)
-                record = library.verify_subject(embedder, rule, gallery, chosen[0], compared.subject)
+                verdict: library.Verdict = library.verify_subject(
+                    embedder, rule, gallery, (chosen[0], None), compared.subject
+                )
             else:
-                record = library.verify_photos(embedder, rule, (chosen[0], None), (chosen[1], None))
-            sink.emit(record)
-            code = 0 if record["match"] else NON_MATCH
+                verdict = library.verify_photos(embedder, rule, (chosen[0], None), (chosen[1], None))
+            sink.emit(verdict.record())
+            code = 0 if verdict.match else NON_MATCH
     if sink.form == "table":
         notes.say(rule.describe())
     raise typer.Exit(code)
@@ -100,15 +102,15 @@ def verify(
 
 def _compare_pairs(embedder: Embedder, rule: Rule, pairs: PairSet, sink: Output, notes: Notes) -> int:
     """Emit a record a pair; return 0 when every row of the list was compared."""
-    from facecli.recognition.verify import verify_pairs
+    from facecli.recognition.verify import Uncompared, verify_pairs
 
     for error in pairs.errors:
         notes.warn(str(error))
     failed = 0
     with notes.progress("embedding", shown=not sink.scrolls) as tell:
-        for record in verify_pairs(embedder, rule, pairs, progress=tell):
-            sink.emit(record)
-            failed += "error" in record
+        for verdict in verify_pairs(embedder, rule, pairs, progress=tell):
+            sink.emit(verdict.record())
+            failed += isinstance(verdict, Uncompared)
     if failed:
         notes.warn(f"{failed:,} of {len(pairs):,} pairs could not be compared")
     return INPUT_ERROR if failed or pairs.errors else 0

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from facecli.errors import UsageError
 from facecli.photos.decode import decode
 from facecli.photos.find import read
+from facecli.recognition.identify import Identified
 
 KNOWN, UNKNOWN = (40, 180, 90), (225, 60, 50)
 """Colours of the boxes of people who were found, and of those who were not."""
 
 
-def draw_faces(photo: Path, found: Iterable[dict[str, Any]], target: Path) -> None:
-    """Write `photo`, upright, with the boxes and names of the `identify` records in `found`.
+def draw_faces(photo: Path, faces: Iterable[Identified], target: Path) -> None:
+    """Write `photo`, upright, with the boxes and names of its `faces`.
 
     The ending of `target` sets the format. Raises `UsageError` when it cannot be written.
     """
@@ -25,11 +25,13 @@ def draw_faces(photo: Path, found: Iterable[dict[str, Any]], target: Path) -> No
     pen = ImageDraw.Draw(picture)
     unit = max(picture.size) / 300
     font = ImageFont.load_default(max(12, round(5 * unit)))
-    for record in found:
-        left, top, right, bottom = record["box"]
-        colour = KNOWN if record["match"] else UNKNOWN
+    for face in faces:
+        if face.place.box is None:
+            continue
+        left, top, right, bottom = face.place.box
+        colour = KNOWN if face.match else UNKNOWN
         pen.rectangle((left, top, right, bottom), outline=colour, width=max(2, round(unit)))
-        text = "unknown" if record["subject"] is None else f"{record['subject']} {record['similarity']:.3f}"
+        text = "unknown" if face.subject is None else f"{face.subject} {face.similarity:.3f}"
         x, y, end, below = pen.textbbox((0, 0), text, font=font)
         # Above the box, or just inside it where the picture ends.
         at = (max(0, min(left, picture.width - end - 4)), top - below - 4 if top > below + 4 else top + 4)

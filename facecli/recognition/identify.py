@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from facecli.calibration.decision import Rule
-from facecli.gallery.searchable import Searchable
+from facecli.gallery.searchable import Candidate, Searchable
 from facecli.recognition.false_alarms import FalseAlarms
-from facecli.templates.reading import FailedProbe, Probe
+from facecli.templates.template import FacePlace, FailedProbe, Probe
 
 COLUMNS = [
     "probe",
@@ -29,6 +30,82 @@ COLUMNS = [
 _PROBES_AT_ONCE = 64
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """A person that a face was compared with, by the most similar `sample`, relative to the database.
+
+    `rank` counts from 1; the rest is as in `Decision`.
+    """
+
+    rank: int
+    subject: str
+    sample: str
+    similarity: float
+    match: bool
+    probability: float | None
+
+
+@dataclass(frozen=True)
+class Identified:
+    """Who one face of a photo is.
+
+    `subject` is the person's name, None for nobody; `candidates` are the most similar people, best first, and
+    `similarity` is the best one's, None where there are none. `place` says which face it is. `fmr` and `fnmr` are the
+    error rates of one comparison at `threshold`, None where nobody measured them; `expected_false_alarms` is how many
+    of the `n_samples` of the `n_subjects` enrolled a stranger matches on average: FMR x samples. `fpir` is what was
+    asked for and measured on the gallery itself, if it was.
+    """
+
+    probe: str
+    place: FacePlace
+    subject: str | None
+    similarity: float | None
+    threshold: float
+    fmr: float | None
+    fnmr: float | None
+    expected_false_alarms: float | None
+    fpir: FalseAlarms | None
+    candidates: tuple[Ranked, ...]
+    n_subjects: int
+    n_samples: int
+    embedder_id: str
+
+    @property
+    def match(self) -> bool:
+        """Whether it is somebody who is enrolled."""
+        return self.subject is not None
+
+    def record(self) -> dict[str, Any]:
+        """Return what `find` prints of this face."""
+        return {
+            "probe": self.probe,
+            **self.place.record(),
+            "subject": self.subject,
+            "match": self.match,
+            "similarity": self.similarity,
+            "threshold": self.threshold,
+            "fmr": self.fmr,
+            "fnmr": self.fnmr,
+            "expected_false_alarms": self.expected_false_alarms,
+            "fpir": None if self.fpir is None else self.fpir.record(),
+            "candidates": [dict(vars(candidate)) for candidate in self.candidates],
+            "gallery": {"subjects": self.n_subjects, "samples": self.n_samples},
+            "embedder_id": self.embedder_id,
+        }
+
+
+@dataclass(frozen=True)
+class Unidentified:
+    """A probe that failed, with the `code` and `message` of its error."""
+
+    probe: str
+    error: dict[str, str]
+
+    def record(self) -> dict[str, Any]:
+        """Return what `find` prints of it."""
+        return dict(vars(self))
+
+
 def identify(
     gallery: Searchable,
     rule: Rule,
@@ -36,47 +113,51 @@ def identify(
     *,
     top: int,
     alarms: FalseAlarms | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Yield one record a probe, in order: the `top` most similar subjects, and who it is, None for nobody.
-
-    `expected_false_alarms` is how many samples of the gallery a stranger matches on average at the threshold:
-    FMR x samples. `alarms` goes into each record as `fpir`.
-    """
-    samples = gallery.n_samples
-    strangers = None if rule.point is None else rule.point.fmr * samples
+) -> Iterator[Identified | Unidentified]:
+    """Yield who each probe is, in order, with the `top` most similar subjects, or why nobody can say."""
     source = iter(probes)
     while batch := list(islice(source, _PROBES_AT_ONCE)):
         faces = [probe for probe in batch if isinstance(probe, Probe)]
-        found = iter(gallery.search(np.stack([probe.embedding for probe in faces]), top) if faces else [])
+        ranked = iter(gallery.search(np.stack([probe.embedding for probe in faces]), top) if faces else [])
         for probe in batch:
             if isinstance(probe, FailedProbe):
-                yield {"probe": probe.path, "error": probe.error}
-                continue
-            candidates = [
-                {"rank": c.rank, "subject": c.subject, "sample": c.path, **_decided(rule, c.similarity)}
-                for c in next(found)
-            ]
-            best = candidates[0] if candidates else None
-            known = best is not None and best["match"]
-            yield {
-                "probe": probe.path,
-                **probe.place,
-                "subject": best["subject"] if best is not None and known else None,
-                "match": known,
-                "similarity": None if best is None else best["similarity"],
-                "threshold": rule.threshold,
-                **rule.rates(),
-                "expected_false_alarms": None if strangers is None else round(strangers, 6),
-                "fpir": None if alarms is None else alarms.record(),
-                "candidates": candidates,
-                "gallery": {"subjects": gallery.n_subjects, "samples": samples},
-                "embedder_id": gallery.embedder_id,
-            }
+                yield Unidentified(probe.path, probe.error)
+            else:
+                yield _identified(gallery, rule, probe, next(ranked), alarms)
 
 
-def _decided(rule: Rule, similarity: float) -> dict[str, Any]:
-    judged = rule.judge(similarity)
-    return {key: judged[key] for key in ("similarity", "match", "probability")}
+def _identified(
+    gallery: Searchable, rule: Rule, probe: Probe, similar: list[Candidate], alarms: FalseAlarms | None
+) -> Identified:
+    candidates = tuple(_ranked(rule, candidate) for candidate in similar)
+    best = candidates[0] if candidates else None
+    return Identified(
+        probe=probe.path,
+        place=probe.place,
+        subject=best.subject if best is not None and best.match else None,
+        similarity=None if best is None else best.similarity,
+        threshold=rule.threshold,
+        fmr=rule.fmr,
+        fnmr=rule.fnmr,
+        expected_false_alarms=None if rule.point is None else round(rule.point.fmr * gallery.n_samples, 6),
+        fpir=alarms,
+        candidates=candidates,
+        n_subjects=gallery.n_subjects,
+        n_samples=gallery.n_samples,
+        embedder_id=gallery.embedder_id,
+    )
+
+
+def _ranked(rule: Rule, candidate: Candidate) -> Ranked:
+    decision = rule.judge(candidate.similarity)
+    return Ranked(
+        candidate.rank,
+        candidate.subject,
+        candidate.path,
+        decision.similarity,
+        decision.match,
+        decision.probability,
+    )
 
 
 def flatten(record: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from facecli.arrays import Array
-from facecli.calibration.decision import Rule
+from facecli.calibration.decision import Decision, Rule
 from facecli.errors import FaceError, printable
 from facecli.hooks import Progress
 from facecli.photos.source import NamedPhoto
 from facecli.templates.embedder import Embedder
-from facecli.templates.records import face_place
-from facecli.templates.template import Embedded
+from facecli.templates.template import Embedded, FacePlace
 
 if TYPE_CHECKING:
     # Two photos need neither, and their imports are felt.
@@ -39,78 +38,148 @@ COLUMNS = [
 ]
 
 
-def verify_photos(embedder: Embedder, rule: Rule, left: NamedPhoto, right: NamedPhoto) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Verdict(Decision):
+    """Whether two photos show the same person: a `Decision` on the faces that were taken of them.
+
+    `right_face` is None where `right` is an enrolled sample.
+    """
+
+    left: str
+    right: str
+    left_face: FacePlace
+    right_face: FacePlace | None
+    embedder_id: str
+
+    def record(self) -> dict[str, Any]:
+        """Return what `verify` prints."""
+        return {
+            **self._pair(),
+            "similarity": self.similarity,
+            "threshold": self.threshold,
+            "match": self.match,
+            "fmr": self.fmr,
+            "fnmr": self.fnmr,
+            "probability": self.probability,
+            "left_face": self.left_face.record(),
+            "right_face": None if self.right_face is None else self.right_face.record(),
+            "embedder_id": self.embedder_id,
+        }
+
+    def _pair(self) -> dict[str, Any]:
+        return {"left": self.left, "right": self.right}
+
+
+@dataclass(frozen=True)
+class SubjectVerdict(Verdict):
+    """Whether a photo shows an enrolled person, by the most similar of that person's `samples`, which is `right`."""
+
+    subject: str
+    samples: int
+
+    def _pair(self) -> dict[str, Any]:
+        return {**super()._pair(), "subject": self.subject, "samples": self.samples}
+
+
+@dataclass(frozen=True)
+class ListedVerdict(Verdict):
+    """A verdict on a pair of a list, `mated` as the list says, None where it does not."""
+
+    mated: bool | None
+
+    def record(self) -> dict[str, Any]:
+        return {**super().record(), "mated": self.mated}
+
+
+@dataclass(frozen=True)
+class Uncompared:
+    """A pair of a list of which a photo failed."""
+
+    left: str
+    right: str
+    mated: bool | None
+    error: FaceError
+
+    def record(self) -> dict[str, Any]:
+        """Return what `verify --pairs` prints of it."""
+        return {**vars(self), "error": {"code": self.error.code, "message": str(self.error)}}
+
+
+def verify_photos(embedder: Embedder, rule: Rule, left: NamedPhoto, right: NamedPhoto) -> Verdict:
     """Compare one face each of two photos. Raises the `FaceError` of the first photo that fails."""
-    found = []
+    photos = []
     for result in embedder.embed([left, right]):
         if isinstance(result, FaceError):
             raise result
-        found.append(result)
-    return _compared(found[0], found[1], rule, embedder)
+        photos.append(result)
+    return Verdict(**_compared(photos[0], photos[1], rule, embedder))
 
 
 def verify_subject(
-    embedder: Embedder, rule: Rule, gallery: Gallery, photo: Path, subject: str
-) -> dict[str, Any]:
+    embedder: Embedder, rule: Rule, gallery: Gallery, photo: NamedPhoto, subject: str
+) -> SubjectVerdict:
     """Compare a photo with an enrolled person, by the most similar of the person's samples.
 
-    `right` is that sample, relative to the database.
+    `right` is that sample, relative to the database. Raises the `FaceError` of the photo, `DatabaseError` for
+    somebody who is not enrolled.
     """
     with gallery.one_moment():
         samples, templates = gallery.samples_of(subject), gallery.templates_of(subject)
-    (found,) = embedder.embed([(photo, None)])
-    if isinstance(found, FaceError):
-        raise found
-    similarities = templates.astype(np.float64) @ found.faces[0].embedding
+    (result,) = embedder.embed([photo])
+    if isinstance(result, FaceError):
+        raise result
+    similarities = templates.astype(np.float64) @ result.faces[0].embedding
     best = int(np.argmax(similarities))
-    return {
-        "left": printable(photo),
-        "right": printable(samples[best].path),
-        "subject": samples[best].subject,
-        "samples": len(samples),
-        **rule.judge(similarities[best]),
-        "left_face": face_place(found, found.faces[0]),
-        "right_face": None,
-        "embedder_id": embedder.id,
-    }
+    return SubjectVerdict(
+        **vars(rule.judge(similarities[best])),
+        left=printable(result.path),
+        right=printable(samples[best].path),
+        left_face=FacePlace.of(result, result.faces[0]),
+        right_face=None,
+        embedder_id=embedder.id,
+        subject=samples[best].subject,
+        samples=len(samples),
+    )
 
 
 def verify_pairs(
     embedder: Embedder, rule: Rule, pairs: PairSet, *, progress: Progress | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield one record a pair, in order; a pair with a photo that failed has `error` in place of a similarity.
+) -> Iterator[ListedVerdict | Uncompared]:
+    """Yield the verdict on each pair, in order, or why a pair could not be compared.
 
     Each image is embedded once, whatever the number of its pairs.
     """
     from facecli.trials.pairs import images
 
     names = images(pairs)
-    found: dict[str, Embedded | FaceError] = {}
+    embedded: dict[str, Embedded | FaceError] = {}
     results = embedder.embed((pairs.root / name, None) for name in names)
     for done, (name, result) in enumerate(zip(names, results, strict=True), start=1):
-        found[name] = result
+        embedded[name] = result
         if progress is not None:
             progress(done, len(names))
     for row, (left, right) in enumerate(zip(pairs.left, pairs.right, strict=True)):
         mated = None if pairs.mated is None else bool(pairs.mated[row])
-        a, b = found[left], found[right]
-        failed = next((result for result in (a, b) if isinstance(result, FaceError)), None)
-        if failed is not None:
-            error = {"code": failed.code, "message": str(failed)}
-            yield {"left": printable(left), "right": printable(right), "mated": mated, "error": error}
-        elif isinstance(a, Embedded) and isinstance(b, Embedded):
-            record = _compared(a, b, rule, embedder)
-            yield {**record, "left": printable(left), "right": printable(right), "mated": mated}
+        a, b = embedded[left], embedded[right]
+        if isinstance(a, FaceError):
+            yield Uncompared(printable(left), printable(right), mated, a)
+        elif isinstance(b, FaceError):
+            yield Uncompared(printable(left), printable(right), mated, b)
+        else:
+            # As the list writes them, not as they were opened.
+            names_of_pair = {"left": printable(left), "right": printable(right)}
+            yield ListedVerdict(**{**_compared(a, b, rule, embedder), **names_of_pair}, mated=mated)
 
 
 def _compared(left: Embedded, right: Embedded, rule: Rule, embedder: Embedder) -> dict[str, Any]:
+    """Return the fields of a `Verdict`."""
     a, b = left.faces[0], right.faces[0]
     return {
+        **vars(rule.judge(similarity(a.embedding, b.embedding))),
         "left": printable(left.path),
         "right": printable(right.path),
-        **rule.judge(similarity(a.embedding, b.embedding)),
-        "left_face": face_place(left, a),
-        "right_face": face_place(right, b),
+        "left_face": FacePlace.of(left, a),
+        "right_face": FacePlace.of(right, b),
         "embedder_id": embedder.id,
     }
 

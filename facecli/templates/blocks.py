@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli.errors import BadInput, FaceError, NoSuchFile, one_line, printable
-from facecli.templates.reading import FailedProbe, check_embedder, load_record, open_array
+from facecli.templates.reading import check_embedder, load_record, open_array
 from facecli.templates.records import ROW_COLUMNS, is_npy, rows_path
+from facecli.templates.template import FailedProbe
 
 BLOCK_ROWS = 8192
 BLOCK_LINES = 1024

@@ -5,40 +5,15 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from facecli.arrays import Array
-from facecli.errors import BadInput, EmbedderMismatch, NoSuchFile, printable
-from facecli.templates.records import ROW_COLUMNS, SCHEMA, face_place, is_npy, rows_path
-from facecli.templates.template import Embedded
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A face to look for. `place` holds the record's keys about the face, as they go into results."""
-
-    path: str
-    embedding: Array
-    place: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class FailedProbe:
-    """A record of something that could not be embedded, passed on as it came."""
-
-    path: str
-    error: dict[str, str]
-
-
-def probes_of(found: Embedded) -> list[Probe]:
-    """Return the chosen faces of an image as probes."""
-    return [
-        Probe(printable(found.path), chosen.embedding, face_place(found, chosen)) for chosen in found.faces
-    ]
+from facecli.errors import BadInput, EmbedderMismatch, NoSuchFile
+from facecli.templates.records import ROW_COLUMNS, SCHEMA, is_npy, rows_path
+from facecli.templates.template import FacePlace, FailedProbe, Probe
 
 
 def parse_record(line: str, *, source: str, number: int, embedder_id: str, dim: int) -> Probe | FailedProbe:
@@ -47,12 +22,13 @@ def parse_record(line: str, *, source: str, number: int, embedder_id: str, dim: 
     path = record["path"]
     if "error" in record:
         return FailedProbe(path, record["error"])
-    place = {
-        "face": record.get("face"),
-        "n_faces": record.get("n_faces"),
-        "box": record.get("box"),
-        "face_probability": record.get("probability"),
-    }
+    box = record.get("box")
+    place = FacePlace(
+        record.get("face"),
+        record.get("n_faces"),
+        tuple(box) if isinstance(box, list) else None,
+        record.get("probability"),
+    )
     return Probe(path, record["embedding"], place)
 
 
@@ -131,12 +107,12 @@ def read_npy(npy: Path, *, embedder_id: str, dim: int) -> Iterator[Probe]:
     for number, (row, template) in enumerate(zip(rows, templates, strict=True)):
         try:
             check_embedder(row["embedder_id"], embedder_id, f"{table}, row {number}")
-            place = {
-                "face": int(row["face"]),
-                "n_faces": int(row["n_faces"]),
-                "box": [float(row[side]) for side in ("left", "top", "right", "bottom")],
-                "face_probability": float(row["probability"]),
-            }
+            place = FacePlace(
+                int(row["face"]),
+                int(row["n_faces"]),
+                tuple(float(row[side]) for side in ("left", "top", "right", "bottom")),
+                float(row["probability"]),
+            )
             path = row["path"]
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"row {number} cannot be read ({error})", path=table) from error

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from facecli.arrays import Array
 from facecli.errors import FaceError, printable
-from facecli.templates.template import Embedded, FaceTemplate
+from facecli.templates.template import Embedded, FacePlace, FaceTemplate
 
 SCHEMA = "facecli.embed/1"
 
@@ -35,22 +35,12 @@ ROW_COLUMNS = [
 """The table beside a .npy file of templates: one line a row of the array. Others may follow, such as `subject`."""
 
 
-def face_place(found: Embedded, chosen: FaceTemplate) -> dict[str, Any]:
-    """Return the keys that say which face of an image it is, in px of the upright image."""
-    return {
-        "face": chosen.index,
-        "n_faces": found.n_faces,
-        "box": [round(side, 1) for side in chosen.face.box],
-        "face_probability": round(chosen.face.probability, 4),
-    }
-
-
-def embed_record(found: Embedded, chosen: FaceTemplate, embedder_id: str) -> dict[str, Any]:
+def embed_record(image: Embedded, chosen: FaceTemplate, embedder_id: str) -> dict[str, Any]:
     """Return the record of one face."""
-    place = face_place(found, chosen)
+    place = FacePlace.of(image, chosen).record()
     return {
         "schema": SCHEMA,
-        "path": printable(found.path),
+        "path": printable(image.path),
         "face": place["face"],
         "n_faces": place["n_faces"],
         "box": place["box"],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from facecli.arrays import Array
+from facecli.errors import printable
 from facecli.faces.face import Face
 
 
@@ -32,6 +33,54 @@ class Embedded:
     height: int
     n_faces: int
     faces: tuple[FaceTemplate, ...]
+
+
+@dataclass(frozen=True)
+class FacePlace:
+    """Which face of an image a template is of; None where a record of before does not say.
+
+    `face` counts the `n_faces` seen, from the largest; `box` is (left, top, right, bottom) in px of the upright image,
+    to a tenth; `face_probability` is the detector's, in 0..1.
+    """
+
+    face: int | None
+    n_faces: int | None
+    box: tuple[float, ...] | None
+    face_probability: float | None
+
+    @classmethod
+    def of(cls, image: Embedded, chosen: FaceTemplate) -> FacePlace:
+        """Return the place of one face of an image."""
+        box = tuple(round(side, 1) for side in chosen.face.box)
+        return cls(chosen.index, image.n_faces, box, round(chosen.face.probability, 4))
+
+    def record(self) -> dict[str, Any]:
+        """Return the keys of a record that say which face it is about."""
+        return {**vars(self), "box": None if self.box is None else list(self.box)}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A template to look for, float32 [D], unit: `path` is of its image, printable."""
+
+    path: str
+    embedding: Array
+    place: FacePlace
+
+
+@dataclass(frozen=True)
+class FailedProbe:
+    """What could not be embedded, with the `code` and `message` of its error."""
+
+    path: str
+    error: dict[str, str]
+
+
+def probes_of(image: Embedded) -> list[Probe]:
+    """Return the chosen faces of an image as probes."""
+    return [
+        Probe(printable(image.path), chosen.embedding, FacePlace.of(image, chosen)) for chosen in image.faces
+    ]
 
 
 @dataclass(frozen=True)

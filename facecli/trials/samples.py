@@ -23,8 +23,8 @@ from facecli.photos.find import digest, read
 from facecli.photos.source import NamedPhoto
 from facecli.stats.comparisons import Comparisons
 from facecli.stats.cross import cross_comparisons
-from facecli.templates.reading import FailedProbe, Probe, read_templates
-from facecli.templates.template import Embedded, Failure
+from facecli.templates.reading import read_templates
+from facecli.templates.template import Embedded, FailedProbe, Failure, Probe
 from facecli.trials.pairs import PairSet, images, subjects_of
 
 BLOCK = 65_536
@@ -244,5 +244,5 @@ def wrong_input(errors: Sequence[BadInput], failures: Sequence[Failure]) -> bool
 
 
 def _face(probe: Probe | FailedProbe) -> int:
-    index = None if isinstance(probe, FailedProbe) else probe.place["face"]
+    index = None if isinstance(probe, FailedProbe) else probe.place.face
     return index if isinstance(index, int) else 0

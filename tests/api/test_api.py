@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -61,22 +62,46 @@ def test_identify_is_what_the_command_prints(own_folders, people, probes):
     )
 
 
-def test_a_photo_in_any_form_has_the_same_template(own_folders, probes, tmp_path):
+def test_a_photo_in_any_form_has_the_same_verdict_and_template(own_folders, people, probes, tmp_path):
     embedder = facecli.Embedder(faces="all")
-    data = (probes / "clara.jpg").read_bytes()
-    image = decode(data, path="clara.jpg")
+    image = decode((probes / "clara.jpg").read_bytes(), path="clara.jpg")
     png = tmp_path / "clara.png"
     PIL.Image.fromarray(image.pixels).save(png)
     forms = [png, str(png), png.read_bytes(), PIL.Image.open(png), np.asarray(image.pixels)]
     first, *others = [facecli.embed(photo, embedder=embedder).faces[0].embedding for photo in forms]
     for other in others:
         assert np.array_equal(first, other)
+    one_face = embedder.choosing("largest")
+    enrolled = people / "Clara" / "1.jpg"
+    verdicts = [facecli.verify(photo, enrolled, embedder=one_face) for photo in forms]
+    assert verdicts[0].match
+    assert {dataclasses.replace(verdict, left="") for verdict in verdicts} == {
+        dataclasses.replace(verdicts[0], left="")
+    }
+    assert [verdict.left for verdict in verdicts] == [str(png), str(png), "left", "left", "left"]
+
+
+def test_photos_that_cannot_be_enrolled_are_a_warning_and_a_gallery_is_searched_as_it_stands(
+    own_folders, people, probes, tmp_path
+):
+    db = tmp_path / "people"
+    shutil.copytree(people, db)
+    (db / "Clara" / "broken.jpg").write_bytes(b"no picture")
+    embedder = facecli.Embedder(faces="all")
+    with pytest.warns(UserWarning, match=r"1 photos cannot be used, first Clara/broken.jpg") as told:
+        (face,) = facecli.identify(probes / "hugo.jpg", db, embedder=embedder)
+    assert [warning.filename for warning in told] == [__file__]
+    with pytest.warns(UserWarning, match="cannot be used"):
+        gallery = facecli.enrol(db, embedder=embedder)
+    shutil.rmtree(db)
+    assert facecli.identify(probes / "hugo.jpg", gallery, embedder=embedder) == [face]
 
 
 def test_what_fails_is_a_face_error(own_folders):
-    with pytest.raises(facecli.FaceError) as error:
+    with pytest.raises(facecli.UnreadableImage) as error:
         facecli.embed(b"no picture")
     assert error.value.code == "unreadable"
+    assert issubclass(facecli.UnreadableImage, facecli.FaceError)
 
 
 def test_an_embedders_own_cache_folder_is_the_databases_too(cache_dir, people, probes, tmp_path, monkeypatch):

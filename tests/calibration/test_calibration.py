@@ -243,16 +243,16 @@ def test_probability_and_decision_never_contradict_each_other(one_set, scores, t
         judged = [rule.judge(s) for s in sorted(scores)]
         at_threshold = round(calibration.probability(threshold, prior), 6)
         for one in judged:
-            assert one["match"] == (one["similarity"] >= threshold)
-            if one["match"]:
-                assert one["probability"] >= at_threshold
+            assert one.match == (one.similarity >= threshold)
+            if one.match:
+                assert one.probability >= at_threshold
             else:
-                assert one["probability"] <= at_threshold
-            exact = calibration.probability(one["similarity"], prior)
-            assert one["probability"] == round(exact, 6)
+                assert one.probability <= at_threshold
+            exact = calibration.probability(one.similarity, prior)
+            assert one.probability == round(exact, 6)
             odds = math.log(exact / (1 - exact)) - math.log(prior / (1 - prior))
-            assert odds == pytest.approx(float(calibration.score_map.llr(one["similarity"])), abs=1e-6)
-        assert all(a["probability"] <= b["probability"] for a, b in zip(judged, judged[1:], strict=False))
+            assert odds == pytest.approx(float(calibration.score_map.llr(one.similarity)), abs=1e-6)
+        assert all(a.probability <= b.probability for a, b in zip(judged, judged[1:], strict=False))
 
 
 def test_probability_does_not_jump_at_the_threshold(one_set):

@@ -56,9 +56,9 @@ def test_a_threshold_set_by_hand_needs_no_calibration(tmp_path):
     found = make_rule(ID, user_dir=tmp_path, threshold=0.9)
     assert found == Rule(0.9, None, None, "")
     judged = found.judge(0.95)
-    assert judged["match"]
-    assert judged["probability"] is None
-    assert judged["fmr"] is None
+    assert judged.match
+    assert judged.probability is None
+    assert judged.fmr is None
     assert found.describe() == "threshold 0.9, set by hand: no calibration says how often it errs"
 
 
@@ -122,21 +122,21 @@ def test_values_out_of_range_are_refused(options, error, said, installed):
 
 def test_match_means_at_the_threshold_or_above_as_it_is_shown():
     judged = [Rule(0.9, None, None, "").judge(s) for s in (0.9, 0.8999999, 0.8999994, 0.9000001, -1.0)]
-    assert [j["match"] for j in judged] == [True, True, False, True, False]
-    assert [j["similarity"] for j in judged] == [0.9, 0.9, 0.899999, 0.9, -1.0]
+    assert [j.match for j in judged] == [True, True, False, True, False]
+    assert [j.similarity for j in judged] == [0.9, 0.9, 0.899999, 0.9, -1.0]
     for j in judged:
-        assert j["match"] == (j["similarity"] >= j["threshold"])
+        assert j.match == (j.similarity >= j.threshold)
 
 
 def test_the_probability_rises_with_the_similarity_and_the_prior(installed):
     even = make_rule(ID, user_dir=installed)
     rare = make_rule(ID, user_dir=installed, prior=0.01)
-    probabilities = [even.judge(s)["probability"] for s in (0.8, 0.88, 0.92, 0.97)]
+    probabilities = [even.judge(s).probability for s in (0.8, 0.88, 0.92, 0.97)]
     assert probabilities == sorted(probabilities)
     assert probabilities[0] < 0.05
     assert probabilities[-1] > 0.95
-    assert rare.judge(0.9)["probability"] < even.judge(0.9)["probability"]
-    assert even.judge(0.9)["match"] == rare.judge(0.9)["match"]
+    assert rare.judge(0.9).probability < even.judge(0.9).probability
+    assert even.judge(0.9).match == rare.judge(0.9).match
 
 
 def test_the_rule_in_one_sentence_names_rates_with_their_intervals(installed):

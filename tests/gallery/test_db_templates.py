@@ -152,7 +152,7 @@ def test_what_an_export_wrote_makes_the_same_database(root, tmp_path):
     ]
     # It is a file of templates like any other.
     probes = list(read_npy(npy, embedder_id=ID, dim=DIM))
-    assert [probe.place["n_faces"] for probe in probes] == [1, 3, 1]
+    assert [probe.place.n_faces for probe in probes] == [1, 3, 1]
     assert [row["subject"] for row in csv.DictReader(npy.with_suffix(".csv").open())] == ["Ada", "Ada", "Bo"]
     other = tmp_path / "other"
     take(other, npy)

@@ -13,8 +13,8 @@ from facecli.calibration.decision import Rule
 from facecli.errors import BadInput
 from facecli.gallery.searchable import Candidate, Owned, Searchable
 from facecli.recognition.false_alarms import false_alarms
-from facecli.recognition.identify import identify
-from facecli.templates.reading import FailedProbe, Probe
+from facecli.recognition.identify import Identified, identify
+from facecli.templates.template import FacePlace, FailedProbe, Probe
 
 DIM = 8
 RULE = Rule(0.6, None, None, "")
@@ -74,14 +74,16 @@ def both(tmp_path):
 def test_identify_gives_the_same_answers_in_memory_and_on_disk(both):
     rng = np.random.default_rng(8)
     probes = [
-        Probe(f"{k}.jpg", vector / np.linalg.norm(vector), {"face": 0})
+        Probe(f"{k}.jpg", vector / np.linalg.norm(vector), FacePlace(0, 1, (0.0, 0.0, 9.0, 9.0), 1.0))
         for k, vector in enumerate(rng.standard_normal((9, DIM)).astype(np.float32))
     ]
     probes.insert(4, FailedProbe("bad.jpg", {"code": "no_face", "message": "no face was found"}))
     answers = [list(identify(gallery, RULE, probes, top=3)) for gallery in both]
     assert answers[0] == answers[1]
-    assert {record.get("match") for record in answers[0]} == {True, False, None}
-    assert answers[0][0]["gallery"] == {"subjects": 10, "samples": 40}
+    faces = [answer for answer in answers[0] if isinstance(answer, Identified)]
+    assert {face.match for face in faces} == {True, False}
+    assert faces[0].record()["gallery"] == {"subjects": 10, "samples": 40}
+    assert answers[0][4].record() == {"probe": "bad.jpg", "error": probes[4].error}
 
 
 def test_false_alarms_are_the_same_in_memory_and_on_disk(both):

@@ -12,9 +12,9 @@ import pytest
 from facecli.errors import BadInput, EmbedderMismatch, NoFace, NoSuchFile, UsageError
 from facecli.faces.face import Face
 from facecli.templates.npy_output import NpyOutput
-from facecli.templates.reading import FailedProbe, Probe, parse_record, probes_of, read_npy
+from facecli.templates.reading import parse_record, read_npy
 from facecli.templates.records import ROW_COLUMNS, SCHEMA, embed_record, failed_record, rows_path
-from facecli.templates.template import Embedded, FaceTemplate
+from facecli.templates.template import Embedded, FaceTemplate, FailedProbe, Probe, probes_of
 
 DIM, ID = 6, "net-1"
 

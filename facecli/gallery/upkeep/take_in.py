@@ -23,7 +23,7 @@ from facecli.gallery.store.location import places
 from facecli.gallery.store.writer import Store
 from facecli.hooks import Notify, Progress
 from facecli.templates.blocks import Block
-from facecli.templates.reading import FailedProbe
+from facecli.templates.template import FailedProbe
 
 BATCH_BYTES = 32 << 20
 BATCH_ROWS = 20_000
