@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from facecli.api.tasks import embed, enrol, identify, verify
+    from facecli.api.train import train
     from facecli.errors import (
         BadInput,
         DatabaseError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from facecli.recognition.verify import Verdict
     from facecli.templates.embedder import Embedder
     from facecli.templates.template import Embedded
+    from facecli.training.events import Trained
 
 __version__ = "0.1.0"
 
@@ -46,6 +48,7 @@ __all__ = [
     "NoFace",
     "NoSuchFile",
     "SeveralFaces",
+    "Trained",
     "UnreadableImage",
     "UsageError",
     "Verdict",
@@ -53,6 +56,7 @@ __all__ = [
     "embed",
     "enrol",
     "identify",
+    "train",
     "verify",
 ]
 
@@ -61,6 +65,7 @@ _HOMES = {
     "enrol": "api.tasks",
     "identify": "api.tasks",
     "verify": "api.tasks",
+    "train": "api.train",
     "BadInput": "errors",
     "DatabaseError": "errors",
     "EmbedderMismatch": "errors",
@@ -78,6 +83,7 @@ _HOMES = {
     "Verdict": "recognition.verify",
     "Embedder": "templates.embedder",
     "Embedded": "templates.template",
+    "Trained": "training.events",
 }
 
 

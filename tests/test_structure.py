@@ -30,7 +30,7 @@ WINGS = {
     "evaluation": "files photos stats calibration models templates gallery trials recognition",
     "training.losses": "stats",
     "training": "files photos stats calibration models faces templates training.losses",
-    "api": "photos models calibration templates gallery recognition",
+    "api": "photos models calibration templates gallery trials recognition evaluation training",
     "cli": "files photos stats calibration models faces templates gallery gallery.upkeep trials recognition evaluation"
     " training",
 }

@@ -78,3 +78,7 @@ class Trained:
     def start_record(self) -> dict[str, Any]:
         """The record of the network before training."""
         return self.history[0]
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return what `train` prints: a record an epoch, from 0, the network before training."""
+        return list(self.history)
