@@ -66,19 +66,33 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def did_you_mean(name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.5) -> str:
+def reason(error: OSError) -> str:
+    """Return why the system refused, as it stands within a sentence.
+
+    >>> reason(PermissionError(13, "Permission denied", "x.jpg"))
+    'permission denied'
+    """
+    return (error.strerror or str(error)).lower()
+
+
+def did_you_mean(
+    name: str, known: Iterable[str], *, most: int = 1, cutoff: float = 0.5, folder: str = ""
+) -> str:
     """Return the `most` names of `known` that are nearest to `name` as a question, or "" where none is near.
 
-    `cutoff` in 0..1 says how near (see `difflib.get_close_matches`).
+    Case counts for nothing. `cutoff` in 0..1 says how near (see `difflib.get_close_matches`); `folder` goes
+    before the names of files.
 
-    >>> did_you_mean("dlip", ["dlib", "vggface2"])
+    >>> did_you_mean("DLIP", ["dlib", "vggface2"])
     "did you mean 'dlib'?"
     """
     # Only mistakes ask for it, and its import is felt at every start.
     import difflib
 
-    near = difflib.get_close_matches(name, known, n=most, cutoff=cutoff)
-    return "did you mean " + " or ".join(f"'{each}'" for each in near) + "?" if near else ""
+    names = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), names, n=most, cutoff=cutoff)
+    quoted = [f"'{printable(os.path.join(folder, names[each]))}'" for each in near]
+    return f"did you mean {' or '.join(quoted)}?" if near else ""
 
 
 class UsageError(FaceError):

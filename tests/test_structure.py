@@ -48,6 +48,7 @@ ONLY_IN = {
     "sqlite3": {"gallery.store", "gallery.upkeep"},
     "matplotlib": {"evaluation", "training"},
     "filelock": {"files", "models", "gallery.store"},
+    "difflib": {""},
 }
 """In which wings a library may be imported, lazily or not."""
 
@@ -174,6 +175,13 @@ def test_the_library_never_prints_exits_or_reads_arguments_and_environment():
         assert not used & {"os.environ", "os.getenv", "os.abort"}, name
         if wing(name) != "cli":
             assert "sys.stdin" not in used, name
+
+
+def test_what_the_system_says_is_put_into_words_in_one_place():
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr == "strerror":
+                assert name == "errors", f"{name} words an OSError by itself"
 
 
 def test_files_are_one_idea_long():

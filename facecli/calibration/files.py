@@ -26,7 +26,7 @@ from facecli.calibration.calibration import (
     Quality,
     check,
 )
-from facecli.errors import BadInput, NoCalibration, NoSuchFile, UsageError
+from facecli.errors import BadInput, NoCalibration, NoSuchFile, UsageError, reason
 from facecli.files.atomic import write_atomic
 from facecli.stats.curve import Counts, ScoreCurve
 from facecli.stats.probability import ReliabilityBin, ScoreMap
@@ -135,7 +135,7 @@ def load(path: str | Path) -> Calibration:
             "no such calibration", path=path, hint="make one with 'facecli calibrate'"
         ) from error
     except OSError as error:
-        raise BadInput(f"cannot be read ({(error.strerror or str(error)).lower()})", path=path) from error
+        raise BadInput(f"cannot be read ({reason(error)})", path=path) from error
     return from_json(data, path=path)
 
 
@@ -146,9 +146,7 @@ def save(path: str | Path, calibration: Calibration) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(target, to_json(calibration).encode())
     except OSError as error:
-        raise UsageError(
-            f"cannot be written ({(error.strerror or str(error)).lower()})", path=path
-        ) from error
+        raise UsageError(f"cannot be written ({reason(error)})", path=path) from error
 
 
 def find_calibration(embedder_id: str, user_dir: Path) -> Calibration | None:

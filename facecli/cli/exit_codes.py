@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from facecli.cli.advice import in_shell_words
-from facecli.errors import FaceError, one_line
+from facecli.errors import FaceError, one_line, reason
 
 NON_MATCH, INPUT_ERROR, BUG, INTERRUPTED, CLOSED_PIPE = 1, 2, 70, 130, 141
 
@@ -70,7 +70,7 @@ def _ending() -> Iterator[None]:
         if isinstance(error, typer.Exit | typer.Abort | _ClickException):
             raise
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            print(f"facecli: error: the output cannot be written ({error.strerror})", file=sys.stderr)
+            print(f"facecli: error: the output cannot be written ({reason(error)})", file=sys.stderr)
             raise typer.Exit(INPUT_ERROR) from None
         import traceback
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from facecli.cli.options import Form
-from facecli.errors import UsageError, one_line, printable
+from facecli.errors import UsageError, one_line, printable, reason
 from facecli.photos.find import IMAGE_ENDINGS
 
 Record = dict[str, Any]
@@ -176,7 +176,7 @@ def aside(path: Path) -> Path:
 
 
 def _cannot_write(path: Path, error: OSError) -> UsageError:
-    return UsageError(f"cannot be written ({(error.strerror or str(error)).lower()})", path=path)
+    return UsageError(f"cannot be written ({reason(error)})", path=path)
 
 
 def show(text: str) -> None:

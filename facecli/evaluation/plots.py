@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from facecli.errors import BadInput, UsageError
+from facecli.errors import BadInput, UsageError, reason
 from facecli.evaluation.evaluation import Evaluation
 from facecli.evaluation.text_plot import TICKS, deviate, deviates, lowest, score_counts, tick_label
 from facecli.files.atomic import write_atomic
@@ -45,7 +45,7 @@ def save(found: Evaluation, kind: str, path: Path) -> None:
     try:
         write_atomic(path, data)
     except OSError as error:
-        raise UsageError(f"the picture cannot be written ({error.strerror})", path=path) from error
+        raise UsageError(f"the picture cannot be written ({reason(error)})", path=path) from error
 
 
 def available(found: Evaluation) -> list[str]:

@@ -7,7 +7,7 @@ import io
 from html import escape
 from pathlib import Path
 
-from facecli.errors import FaceError, UsageError, printable
+from facecli.errors import FaceError, UsageError, printable, reason
 from facecli.evaluation.evaluation import Evaluation
 from facecli.evaluation.groups import worst_ratio
 from facecli.evaluation.plots import available, drawn
@@ -83,7 +83,7 @@ def write(found: Evaluation, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(target, page.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise UsageError(f"the report cannot be written ({error.strerror})", path=folder) from error
+        raise UsageError(f"the report cannot be written ({reason(error)})", path=folder) from error
     return target
 
 

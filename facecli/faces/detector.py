@@ -55,7 +55,7 @@ def detector_class(name: str) -> type[FaceDetector]:
     """Return the detector called `name`, which `load` makes ready; raises `UsageError` for an unknown name."""
     if name not in DETECTORS:
         known = f"known are {', '.join(DETECTORS)}"
-        hint = f"{did_you_mean(name.lower(), DETECTORS)} {known}".lstrip()
+        hint = f"{did_you_mean(name, DETECTORS)} {known}".lstrip()
         raise UsageError(f"unknown detector '{name}'", hint=hint)
     module, kind = DETECTORS[name]
     return cast(type[FaceDetector], getattr(importlib.import_module(module), kind))

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from facecli.errors import WeightsMissing
+from facecli.errors import WeightsMissing, reason
 from facecli.hooks import Progress
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def file_digest(path: Path) -> str:
         with open(path, "rb") as file:
             _feed(digest, file)
     except OSError as error:
-        raise WeightsMissing(f"cannot read the weights ({error.strerror})", path=path) from error
+        raise WeightsMissing(f"cannot read the weights ({reason(error)})", path=path) from error
     return digest.hexdigest()
 
 
@@ -131,7 +131,7 @@ def _locked(target: Path, notify: Notify | None) -> Iterator[None]:
             notify(f"another process is fetching {target.name}; waiting for it")
         lock.acquire()
     except OSError as error:
-        raise WeightsMissing(f"cannot lock the weights ({error.strerror})", path=target) from error
+        raise WeightsMissing(f"cannot lock the weights ({reason(error)})", path=target) from error
     try:
         yield
     finally:
@@ -197,10 +197,10 @@ class _Transfer:
                     raise _BrokenOff(f"HTTP {error.code} {error.reason}") from error
                 raise self._failed(f"the server answered HTTP {error.code} {error.reason}") from error
         except (OSError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
+            why = getattr(error, "reason", error)
             if start:
-                raise _BrokenOff(str(reason)) from error
-            raise self._failed(f"cannot reach the server ({reason})") from error
+                raise _BrokenOff(str(why)) from error
+            raise self._failed(f"cannot reach the server ({why})") from error
         with answer:
             return self._receive(answer, start, version)
 
@@ -285,7 +285,7 @@ def _advice(url: str, target: Path) -> str:
 
 def _cannot_write(path: Path, error: OSError, url: str, target: Path) -> WeightsMissing:
     return WeightsMissing(
-        f"cannot write the weights ({error.strerror or error})",
+        f"cannot write the weights ({reason(error)})",
         path=path,
         hint="make room or choose another cache folder, or " + _advice(url, target),
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facecli.errors import BadInput, NoSuchFile
+from facecli.errors import BadInput, NoSuchFile, reason
 
 MATED = frozenset({"1", "true", "yes", "same", "mated"})
 """What the column `mated` may say of two images of one subject, in any case."""
@@ -108,7 +108,7 @@ def read_bytes(path: str | Path) -> bytes:
     except FileNotFoundError as error:
         raise NoSuchFile("no such file", path=path) from error
     except OSError as error:
-        raise BadInput(f"cannot be read ({(error.strerror or str(error)).lower()})", path=path) from error
+        raise BadInput(f"cannot be read ({reason(error)})", path=path) from error
 
 
 def decode(data: bytes, source: str) -> str:

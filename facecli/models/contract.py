@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facecli.errors import BadInput, NoSuchFile
+from facecli.errors import BadInput, NoSuchFile, reason
 
 Triple = tuple[float, float, float]
 Points = tuple[tuple[float, float], ...]
@@ -165,7 +165,7 @@ def read_table(path: Path, kind: str, version: int) -> Table:
     except FileNotFoundError as error:
         raise NoSuchFile("no such contract file", path=path) from error
     except OSError as error:
-        raise BadInput(f"cannot be read ({error.strerror})", path=path) from error
+        raise BadInput(f"cannot be read ({reason(error)})", path=path) from error
     except UnicodeDecodeError as error:
         raise BadInput("not UTF-8 text", path=path) from error
     except json.JSONDecodeError as error:

@@ -54,9 +54,7 @@ def resolve(name: str) -> ModelSpec:
 
 def _unknown(name: str) -> UsageError:
     known = f"known are {', '.join(BUILT_IN)}, torchvision:NAME, an .onnx file or a checkpoint folder"
-    return UsageError(
-        f"unknown model '{name}'", hint=f"{did_you_mean(name.lower(), BUILT_IN)} {known}".lstrip()
-    )
+    return UsageError(f"unknown model '{name}'", hint=f"{did_you_mean(name, BUILT_IN)} {known}".lstrip())
 
 
 def load_network(

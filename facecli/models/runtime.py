@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from facecli.arrays import Array
-from facecli.errors import UsageError
+from facecli.errors import UsageError, reason
 from facecli.files.atomic import write_atomic
 from facecli.hooks import Notify
 from facecli.models.network import Network, Runner
@@ -65,12 +65,12 @@ def export(network: Network, *, cache_dir: Path, notify: Notify | None = None, a
         with FileLock(f"{path}.lock"):
             if anew or not path.is_file():
                 if notify is not None:
-                    reason = "its file is damaged" if anew else "first use only"
-                    notify(f"preparing the network '{network.name}' ({reason})")
+                    why = "its file is damaged" if anew else "first use only"
+                    notify(f"preparing the network '{network.name}' ({why})")
                 write_atomic(path, network.onnx())
     except OSError as error:
         raise UsageError(
-            f"the network '{network.name}' cannot be kept ({(error.strerror or str(error)).lower()})",
+            f"the network '{network.name}' cannot be kept ({reason(error)})",
             path=error.filename if error.filename is not None else cache_dir,
             hint="choose another cache folder with --cache or FACECLI_CACHE",
         ) from error

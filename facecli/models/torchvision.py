@@ -8,7 +8,6 @@ torch.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 import torchvision
 from torch import nn
 
-from facecli.errors import UsageError, WeightsMissing
+from facecli.errors import UsageError, WeightsMissing, did_you_mean
 from facecli.files import download
 from facecli.hooks import Notify
 from facecli.models.built_in import BUILT_IN, TORCHVISION
@@ -125,8 +124,7 @@ def _known(name: str) -> str:
     known = torchvision.models.list_models(module=torchvision.models)
     if short in known:
         return short
-    near = difflib.get_close_matches(short.lower(), known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
+    hint = did_you_mean(short, known, most=3) or f"known are {', '.join(known)}"
     raise UsageError(f"torchvision has no classification network '{short}'", hint=hint)
 
 

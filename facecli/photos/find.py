@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from facecli.errors import EmptyFile, NoSuchFile, UnreadableImage, printable
+from facecli.errors import EmptyFile, NoSuchFile, UnreadableImage, did_you_mean, printable, reason
 
 IMAGE_ENDINGS = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib"}
@@ -158,8 +158,7 @@ def read(path: str | os.PathLike[str]) -> bytes:
             listed = os.access(path, os.R_OK | os.X_OK)
             what = "is a folder, not an image" if listed else "is a folder that you may not list"
             raise UnreadableImage(what, path=path) from error
-        reason = (error.strerror or str(error)).lower()
-        raise UnreadableImage(f"cannot be read ({reason})", path=path) from error
+        raise UnreadableImage(f"cannot be read ({reason(error)})", path=path) from error
     if not data:
         raise EmptyFile("is empty (0 bytes)", path=path)
     if len(data) > MAX_FILE_BYTES:
@@ -216,16 +215,12 @@ def _no_such_file(path: str) -> NoSuchFile:
     """Return the error for a path that is not there, with the nearest name that is."""
     if os.path.islink(path):
         return NoSuchFile(f"is a link to '{printable(os.readlink(path))}', which does not exist", path=path)
-    import difflib
-
     folder, name = os.path.split(path)
     try:
         with os.scandir(folder or ".") as entries:
-            names = {entry.name.lower(): entry.name for entry in itertools.islice(entries, NAMES_COMPARED)}
+            names = [entry.name for entry in itertools.islice(entries, NAMES_COMPARED)]
     except (OSError, ValueError):
         return NoSuchFile("no such file", path=path, hint="its folder does not exist or cannot be listed")
     if glob.has_magic(name):
         return NoSuchFile("no file matches this pattern", path=path)
-    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.75)
-    hint = f"did you mean '{printable(os.path.join(folder, names[near[0]]))}'?" if near else ""
-    return NoSuchFile("no such file", path=path, hint=hint)
+    return NoSuchFile("no such file", path=path, hint=did_you_mean(name, names, cutoff=0.75, folder=folder))

@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from facecli.errors import UsageError
+from facecli.errors import UsageError, reason
 from facecli.files.npy import HEADER_BYTES, header
 from facecli.templates.reading import is_rows
 from facecli.templates.records import ROW_COLUMNS, row_cells, rows_path
@@ -92,7 +92,7 @@ class NpyOutput:
             raise self._cannot_write(error) from error
 
     def _cannot_write(self, error: OSError) -> UsageError:
-        return UsageError(f"cannot be written ({(error.strerror or str(error)).lower()})", path=self.path)
+        return UsageError(f"cannot be written ({reason(error)})", path=self.path)
 
     def _forget_asides(self) -> None:
         for aside in self._asides:

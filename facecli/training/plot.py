@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facecli.errors import UsageError
+from facecli.errors import UsageError, reason
 from facecli.files.atomic import write_atomic
 
 ENDINGS = (".png", ".svg", ".pdf")
@@ -79,4 +79,4 @@ def draw(
     try:
         write_atomic(path, buffer.getvalue())
     except OSError as error:
-        raise UsageError(f"the picture cannot be written ({error.strerror})", path=path) from error
+        raise UsageError(f"the picture cannot be written ({reason(error)})", path=path) from error

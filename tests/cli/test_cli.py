@@ -311,7 +311,7 @@ def test_a_full_disk_is_an_error_and_no_bug(shell):
         process = shell("embed probes", stdout=full)
     _, stderr = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert stderr == b"facecli: error: the output cannot be written (No space left on device)\n"
+    assert stderr == b"facecli: error: the output cannot be written (no space left on device)\n"
 
 
 IMPATIENT = (

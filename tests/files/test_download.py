@@ -229,7 +229,7 @@ def test_silent_server_times_out(server, tmp_path):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full")
 def test_full_disk(server, tmp_path):
     (tmp_path / "weights.pt.part").symlink_to("/dev/full")
-    with pytest.raises(WeightsMissing, match=r"No space left.*make room"):
+    with pytest.raises(WeightsMissing, match=r"no space left.*make room"):
         download.fetch(server.url, tmp_path / "weights.pt", sha256=DIGEST, backoff_seconds=QUICK)
 
 

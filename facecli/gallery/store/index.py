@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from facecli.errors import DatabaseError
+from facecli.errors import DatabaseError, reason
 from facecli.hooks import Notify
 
 INDEX = "index.sqlite"
@@ -145,5 +145,4 @@ def explained(folder: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno == errno.ENOSPC
         hint = "free some space and run again: what was enrolled is kept" if full else ""
-        reason = (error.strerror or str(error)).lower()
-        raise DatabaseError(f"templates cannot be kept ({reason})", path=folder, hint=hint) from error
+        raise DatabaseError(f"templates cannot be kept ({reason(error)})", path=folder, hint=hint) from error

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from facecli.errors import DatabaseError
+from facecli.errors import DatabaseError, reason
 from facecli.gallery.store import index
 from facecli.gallery.store.writer import Store
 from facecli.hooks import Notify
@@ -51,7 +51,7 @@ class Places:
             self.outer.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DatabaseError(
-                f"neither this folder nor the cache folder can be written ({(error.strerror or '').lower()})",
+                f"neither this folder nor the cache folder can be written ({reason(error)})",
                 path=self.root,
                 hint=f"make one of them writable; the cache folder is {self.outer.parent}",
             ) from error
@@ -76,9 +76,7 @@ class Places:
         except OSError as error:
             if error.errno in _CANNOT_WRITE:
                 return False
-            raise DatabaseError(
-                f"templates cannot be kept ({(error.strerror or str(error)).lower()})", path=self.inner
-            ) from error
+            raise DatabaseError(f"templates cannot be kept ({reason(error)})", path=self.inner) from error
         return os.access(self.inner, os.W_OK)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from facecli.errors import DatabaseError, NoSuchFile, did_you_mean, printable
+from facecli.errors import DatabaseError, NoSuchFile, did_you_mean, printable, reason
 from facecli.gallery.store.folder import StoreFolder, dim_of, made_from_matrix, store_folders
 from facecli.gallery.store.index import INDEX, Damaged, exists, explained, locked, opened
 from facecli.gallery.store.reader import MATRIX
@@ -150,7 +150,7 @@ def _delete(folder: Path) -> None:
             shutil.rmtree(folder)
     except OSError as error:
         raise DatabaseError(
-            f"photos cannot be deleted ({(error.strerror or str(error)).lower()})",
+            f"photos cannot be deleted ({reason(error)})",
             path=error.filename if error.filename is not None else folder,
             hint="nothing was removed from the templates; change its permissions and run again",
         ) from error
