@@ -184,6 +184,18 @@ def test_what_the_system_says_is_put_into_words_in_one_place():
                 assert name == "errors", f"{name} words an OSError by itself"
 
 
+def test_json_is_read_in_one_place():
+    for name, path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "json"
+            ):
+                assert name == "files.json_text" or node.attr == "dumps", f"{name} reads JSON by itself"
+            assert not (isinstance(node, ast.ImportFrom) and node.module == "json"), name
+
+
 def test_files_are_one_idea_long():
     for name, path in modules():
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 370, f"{name} is more than one idea"

@@ -7,8 +7,8 @@ The latter is never written to.
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ from facecli.calibration.calibration import (
     check,
 )
 from facecli.errors import BadInput, NoCalibration, NoSuchFile, UsageError, reason
+from facecli.files import json_text
 from facecli.files.atomic import write_atomic
+from facecli.files.tables import read_bytes
 from facecli.stats.curve import Counts, ScoreCurve
 from facecli.stats.probability import ReliabilityBin, ScoreMap
 
@@ -81,10 +83,7 @@ def from_json(text: str | bytes, *, path: str | Path) -> Calibration:
 
     Raises `BadInput`, with the key, for anything that is not a whole and sound calibration.
     """
-    try:
-        document = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"is not JSON ({error})", path=path, hint=REMAKE) from error
+    document = json_text.parse(text, path, hint=REMAKE)
     top = _Reader(document, "", path)
     if top.text("format") != FORMAT:
         raise BadInput("is not a calibration of facecli", path=path, hint=REMAKE)
@@ -129,13 +128,11 @@ def from_json(text: str | bytes, *, path: str | Path) -> Calibration:
 def load(path: str | Path) -> Calibration:
     """Return the calibration in the file `path`; raises `NoSuchFile` and `BadInput`."""
     try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError as error:
+        data = read_bytes(path)
+    except NoSuchFile as error:
         raise NoSuchFile(
             "no such calibration", path=path, hint="make one with 'facecli calibrate'"
         ) from error
-    except OSError as error:
-        raise BadInput(f"cannot be read ({reason(error)})", path=path) from error
     return from_json(data, path=path)
 
 
@@ -230,7 +227,11 @@ class _Reader:
 
     def number(self, key: str) -> float:
         value = self.value.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not abs(value) <= sys.float_info.max
+        ):
             raise self.wrong(key, "a number")
         return float(value)
 
@@ -344,10 +345,6 @@ def _provenance_document(provenance: Provenance) -> dict[str, Any]:
     for key in ("image_marks", "subject_marks"):
         document[key] = " ".join(document[key])
     return document
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a number")
 
 
 def _safe(embedder_id: str) -> str:

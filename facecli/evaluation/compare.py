@@ -6,7 +6,6 @@ on which only one of them errs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,12 +23,15 @@ from facecli.evaluation.figures import (
     difference_replicates,
     signed,
 )
+from facecli.files import json_text
 from facecli.files.tables import read_bytes
 from facecli.stats.bootstrap import percentile_interval, share_below
 from facecli.stats.intervals import Interval, mcnemar, rule_of_three
 
 ENDINGS = (".jsonl", ".ndjson")
 """Of saved results."""
+
+SAVE_ONE = "save one with: facecli eval ... -o result.jsonl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +118,8 @@ def read_result(path: str | Path) -> System:
     for number, line in enumerate(read_bytes(path).splitlines(), start=1):
         if not line.strip():
             continue
+        record = json_text.parse(line, path, line=number, hint=SAVE_ONE)
         try:
-            record = json.loads(line)
             kind = record["kind"]
             if kind == "errors":
                 headlines.append(_headline(record))
@@ -125,15 +127,13 @@ def read_result(path: str | Path) -> System:
                 signature = {key: str(record[key]) for key in ("embedder_id", "data_digest")}
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise BadInput(
-                f"line {number}: is no record of a result ({error})",
-                path=path,
-                hint="save one with: facecli eval ... -o result.jsonl",
+                f"line {number}: is no record of a result ({error})", path=path, hint=SAVE_ONE
             ) from error
     if signature is None or not headlines:
         raise BadInput(
             "is not a whole result: it has no signature, or not the errors behind its figures",
             path=path,
-            hint="save one with: facecli eval ... -o result.jsonl",
+            hint=SAVE_ONE,
         )
     return System(signature["embedder_id"], signature["data_digest"], tuple(headlines))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facecli.errors import BadInput, NoSuchFile, reason
+from facecli.errors import BadInput, NoSuchFile
+from facecli.files import json_text
 
 Triple = tuple[float, float, float]
 Points = tuple[tuple[float, float], ...]
@@ -150,7 +151,11 @@ class Table:
             )
 
     def _number(self, key: str, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not abs(value) <= sys.float_info.max
+        ):
             raise self.fault(key, f"must be a number, not {json.dumps(value)}")
         return float(value)
 
@@ -161,15 +166,9 @@ def read_table(path: Path, kind: str, version: int) -> Table:
     Raises `NoSuchFile`, `BadInput`.
     """
     try:
-        values = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as error:
+        values = json_text.read(path)
+    except NoSuchFile as error:
         raise NoSuchFile("no such contract file", path=path) from error
-    except OSError as error:
-        raise BadInput(f"cannot be read ({reason(error)})", path=path) from error
-    except UnicodeDecodeError as error:
-        raise BadInput("not UTF-8 text", path=path) from error
-    except json.JSONDecodeError as error:
-        raise BadInput(f"not JSON (line {error.lineno}: {error.msg})", path=path) from error
     table = Table(values, path)
     written = table.text("format")
     if written != kind:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,11 @@ import numpy as np
 
 from facecli.arrays import Array
 from facecli.errors import BadInput, EmbedderMismatch, NoSuchFile
+from facecli.files import json_text
 from facecli.templates.records import ROW_COLUMNS, SCHEMA, is_npy, rows_path
 from facecli.templates.template import FacePlace, FailedProbe, Probe
+
+OF_EMBED = "feed it what 'facecli embed' writes"
 
 
 def parse_record(line: str, *, source: str, number: int, embedder_id: str, dim: int) -> Probe | FailedProbe:
@@ -39,12 +41,9 @@ def load_record(line: str, *, source: str, number: int, embedder_id: str, dim: i
     """
 
     def bad(what: str) -> BadInput:
-        return BadInput(f"line {number}: {what}", path=source, hint="feed it what 'facecli embed' writes")
+        return BadInput(f"line {number}: {what}", path=source, hint=OF_EMBED)
 
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise bad(f"is not JSON ({error})") from error
+    record = json_text.parse(line, source, line=number, hint=OF_EMBED)
     if not isinstance(record, dict):
         raise bad("is not a record")
     path = str(record.get("path", f"{source}:{number}"))

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from facecli.arrays import Pixels
-from facecli.errors import FaceError, NoFace, UnreadableImage
+from facecli.errors import BadInput, FaceError, NoFace, UnreadableImage
 from facecli.faces.choice import Choice
 from facecli.faces.crop import cut
 from facecli.faces.detector import DEFAULT_DETECTOR, detector_class
+from facecli.files import json_text
 from facecli.models import runtime
 from facecli.models.spec import ModelSpec
 from facecli.photos.find import digest, read
@@ -81,7 +82,10 @@ class ChipCache:
             return data
         if data.dtype != np.uint8 or data.ndim != 1:
             return None
-        kind, what, hint = json.loads(data.tobytes())
+        try:
+            kind, what, hint = json_text.parse(data.tobytes(), file)
+        except (BadInput, TypeError, ValueError):
+            return None
         return (NoFace if kind == NoFace.code else UnreadableImage)(what, path=path, hint=hint)
 
     def _keep(self, file: Path, chip: Pixels | FaceError) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,16 @@ class TrainConfig:
     workers: int = 1
     seed: int = 0
 
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form: paths as text, tuples as lists."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
 
 MAY_CHANGE = ("out", "device", "workers")
 """What a resumed run may change without becoming another run; the data are held by their digest instead."""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, Path) else value

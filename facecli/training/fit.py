@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +231,7 @@ class _Run:
             architecture=self.begun.architecture,
             spec=self.begun.spec,
             training={
-                "config": json.loads(json.dumps(asdict(self.config), default=str)),
+                "config": self.config.record(),
                 "data_digest": self.data.digest,
                 "people": len(self.data.subjects),
                 "images": len(self.data),

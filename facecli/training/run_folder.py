@@ -10,13 +10,13 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from facecli.errors import BadInput, UsageError
+from facecli.files import json_text
 from facecli.files.atomic import write_atomic
 from facecli.models.checkpoint import CALIBRATION
 from facecli.models.torch_export import UNREADABLE
@@ -39,7 +39,7 @@ class RunFolder:
 
         Raises `UsageError` for a folder that holds a run when nothing is to be resumed, or another run.
         """
-        asked = json.loads(json.dumps(asdict(config), default=str)) | {"data_digest": data_digest}
+        asked = config.record() | {"data_digest": data_digest}
         if self._config.exists():
             if not resume:
                 raise UsageError(
@@ -67,10 +67,9 @@ class RunFolder:
         write_atomic(self.log, "".join(json.dumps(record) + "\n" for record in history).encode())
 
     def _compare(self, asked: dict[str, Any]) -> None:
-        try:
-            known = json.loads(self._config.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise BadInput(f"the run's configuration cannot be read ({error})", path=self._config) from error
+        known = json_text.read(self._config)
+        if not isinstance(known, dict):
+            raise BadInput("is not the configuration of a run", path=self._config)
         for name, value in asked.items():
             if name not in (*MAY_CHANGE, "data", "also", "val") and known.get(name) != value:
                 raise UsageError(

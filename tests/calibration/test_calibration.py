@@ -478,6 +478,13 @@ def test_a_curve_that_goes_astray_is_refused(one_set, key, value):
         files.from_json(json.dumps(document), path="c.json")
 
 
+def test_a_whole_number_too_large_for_a_float_is_refused(one_set):
+    document = json.loads(files.to_json(one_set))
+    document["quality"]["auc"] = 10**400
+    with pytest.raises(BadInput, match="'quality.auc' is not a number"):
+        files.from_json(json.dumps(document), path="c.json")
+
+
 def test_not_a_calibration():
     for text in ("", "[]", "{}", "null", '{"format": "x"}', "[" * 100_000, b"\xff\xfe\xff", '{"a": NaN}'):
         with pytest.raises(BadInput):

@@ -283,6 +283,10 @@ def test_a_saved_result_compares_as_the_system_itself(tmp_path):
     saved.write_text("".join(saved.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(BadInput, match="not a whole result"):
         read_result(saved)
+    for line, said in (("{", "line 1: is not JSON"), ("[" * 100_000, "nested too deep")):
+        saved.write_text(f"{line}\n")
+        with pytest.raises(BadInput, match=said):
+            read_result(saved)
     saved.write_text('{"kind": "errors"}\n')
     with pytest.raises(BadInput, match="line 1"):
         read_result(saved)

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from facecli.errors import BadInput, DatabaseError, EmbedderMismatch, NoSuchFile
 from facecli.gallery.gallery import Gallery
 from facecli.gallery.refresh import refresh
 from facecli.gallery.store.folder import store_folders
+from facecli.gallery.store.index import INDEX
 from facecli.gallery.store.writer import Store
 from facecli.gallery.upkeep import take_in
 from facecli.gallery.upkeep.agreement import compare_embedders, spearman
@@ -130,6 +133,19 @@ def test_templates_are_imported_once_and_found_without_any_photo(root, tmp_path)
     assert not check(root, store).problems
     inventory = take_inventory(store)
     assert (inventory.n_subjects, inventory.n_samples, inventory.n_imported) == (3, 4, 4)
+
+
+def test_an_export_says_that_a_row_of_the_index_is_damaged(root, tmp_path):
+    photo(root, "Ada/1.jpg", b"ada one")
+    enrol(root)
+    [store] = store_folders(root, tmp_path / "cache")
+    with closing(sqlite3.connect(store.folder / INDEX)) as connection, connection:
+        connection.execute("UPDATE contents SET geometry = '{'")
+    with (
+        exported(root, embedder_id=ID, dim=DIM, cache_dir=tmp_path / "cache") as (_, records),
+        pytest.raises(BadInput, match=f"{INDEX}: is not JSON"),
+    ):
+        list(records)
 
 
 def test_what_an_export_wrote_makes_the_same_database(root, tmp_path):

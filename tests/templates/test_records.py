@@ -91,7 +91,8 @@ def changed(**changes):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("{", "line 3: is not JSON"),
+        ("{", "line 3: is not JSON .column 2: "),
+        ("[" * 100_000, "line 3: is not JSON .nested too deep"),
         ("[1]", "is not a record"),
         ("3", "is not a record"),
         ('{"path": "a"}', "has the schema None"),
@@ -105,7 +106,7 @@ def changed(**changes):
         (changed(embedding="abcdef"), "has no 'embedding'"),
         (changed(embedding=[True] * 6), "has no 'embedding'"),
         (changed(embedding=["1"] * 6), "has no 'embedding'"),
-        (changed(embedding=[float("nan")] * 6), "has no 'embedding'"),
+        (changed(embedding=[float("nan")] * 6), "line 3: is not JSON .NaN is not a number"),
         (changed(embedding=[10**400] * 6), "has no 'embedding'"),
         (changed(embedding=[1e39] * 6), "has no 'embedding'"),
         (changed(error="bad"), "has an 'error' without a code"),

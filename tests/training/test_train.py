@@ -347,6 +347,13 @@ def test_a_damaged_state_is_said_to_be(people, cache, tmp_path):
     (tmp_path / "run" / "state.pt").write_bytes(b"nothing")
     with pytest.raises(BadInput, match=r"state\.pt"):
         fit(config(people, tmp_path / "run", epochs=1), cache_dir=cache, resume=True)
+    for text, said in (
+        ("{", r"config\.json: is not JSON"),
+        ("[]", r"config\.json: is not the configuration"),
+    ):
+        (tmp_path / "run" / "config.json").write_text(text)
+        with pytest.raises(BadInput, match=said):
+            fit(config(people, tmp_path / "run", epochs=1), cache_dir=cache, resume=True)
 
 
 def test_fine_tune_from_a_checkpoint_starts_where_it_ended(people, cache, tmp_path):

@@ -100,6 +100,17 @@ def test_a_photo_without_a_face_is_remembered(people, tmp_path):
     assert isinstance(cutter(people / "ann" / "1.png")[1], NoFace)
 
 
+@pytest.mark.parametrize("text", ["{", "3", "[1]", '["no_face", "no face", ""'])
+def test_a_reason_that_was_torn_on_the_disk_is_sought_again(people, tmp_path, text):
+    cutter = ChipCache(SPEC, tmp_path, False, 40, Choice())
+    photo = people / "ann" / "1.png"
+    _, error = cutter(photo)
+    (file,) = tmp_path.rglob("*.npy")
+    np.save(file, np.frombuffer(text.encode(), np.uint8))
+    assert str(cutter(photo)[1]) == str(error)
+    assert cutter(photo)[1].hint == error.hint
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("faces", ["largest", "center"])
 def test_photos_give_the_chips_that_an_embedder_would_see(tmp_path, faces):

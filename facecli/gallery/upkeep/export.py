@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from facecli.errors import DatabaseError, NoSuchFile, printable
+from facecli.files import json_text
 from facecli.gallery.store import index
 from facecli.gallery.store.folder import advised
 from facecli.gallery.store.index import explained
@@ -39,7 +39,7 @@ def exported(
             templates = store.matrix()
             store.connection.backup(aside)
         [(n,)] = aside.execute("SELECT TOTAL(n_samples) FROM subjects")
-        yield int(n), _records(aside, templates, embedder_id)
+        yield int(n), _records(aside, templates, embedder_id, folder / index.INDEX)
 
 
 def nothing_kept(root: Path, embedder_id: str) -> DatabaseError | NoSuchFile:
@@ -55,14 +55,16 @@ def nothing_kept(root: Path, embedder_id: str) -> DatabaseError | NoSuchFile:
     )
 
 
-def _records(aside: sqlite3.Connection, templates: Any, embedder_id: str) -> Iterator[dict[str, Any]]:
+def _records(
+    aside: sqlite3.Connection, templates: Any, embedder_id: str, source: Path
+) -> Iterator[dict[str, Any]]:
     found = aside.execute(
         "SELECT name, path, row, face, n_faces, probability, geometry FROM samples"
         " JOIN subjects ON subjects.id = subject JOIN contents ON contents.id = content"
         " WHERE row IS NOT NULL ORDER BY name, path"
     )
     for subject, path, row, face, n_faces, probability, geometry in found:
-        place = json.loads(geometry)
+        place = json_text.parse(geometry, source)
         yield {
             "schema": SCHEMA,
             "path": relative(subject, path),
