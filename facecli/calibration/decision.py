@@ -95,7 +95,7 @@ def make_rule(
     is none and no `threshold`, `EmbedderMismatch` for another embedder's.
     """
     if threshold is not None and fmr is not None:
-        raise UsageError("--threshold and --fmr each set the threshold", hint="give one of them")
+        raise UsageError("threshold and fmr each set the threshold", hint="give one of them")
     if threshold is not None and not -1 <= threshold <= 1:
         raise UsageError(
             f"a threshold of {threshold:g} is no similarity", hint="similarities lie between -1 and 1"
@@ -121,7 +121,8 @@ def make_rule(
     if found is None:
         raise NoCalibration(
             f"nobody calibrated the embedder '{embedder_id}', so no threshold is known",
-            hint="make one with: facecli calibrate --pairs your_pairs.csv (same model and options), or set --threshold",
+            hint="calibrate it on pairs of your own, or give a threshold",
+            advice="calibrate",
         )
     point = found.threshold_for(fmr if fmr is not None else DEFAULT_FMR)
     return Rule(point.threshold, point, found, source, prior)

@@ -35,7 +35,7 @@ from facecli.stats.probability import ReliabilityBin, ScoreMap
 
 FORMAT = "facecli calibration"
 VERSION = 1
-REMAKE = "make it again with 'facecli calibrate'"
+REMAKE = "make it again"
 
 # Found without importlib.resources, whose import would be felt at every start.
 SHIPPED = Path(__file__).with_name("shipped")
@@ -83,14 +83,12 @@ def from_json(text: str | bytes, *, path: str | Path) -> Calibration:
 
     Raises `BadInput`, with the key, for anything that is not a whole and sound calibration.
     """
-    document = json_text.parse(text, path, hint=REMAKE)
+    document = json_text.parse(text, path, hint=REMAKE, advice="recalibrate")
     top = _Reader(document, "", path)
     if top.text("format") != FORMAT:
-        raise BadInput("is not a calibration of facecli", path=path, hint=REMAKE)
+        raise _unsound("is not a calibration of facecli", path)
     if top.whole("version") != VERSION:
-        raise BadInput(
-            f"has version {top.whole('version')}, this facecli reads {VERSION}", path=path, hint=REMAKE
-        )
+        raise _unsound(f"has version {top.whole('version')}, this facecli reads {VERSION}", path)
     if top.text("basis") not in (OTHER_PEOPLE, CROSS_FITTED, IN_SAMPLE):
         raise top.wrong("basis", "one of the three known")
     curve = top.inside("curve")
@@ -131,7 +129,7 @@ def load(path: str | Path) -> Calibration:
         data = read_bytes(path)
     except NoSuchFile as error:
         raise NoSuchFile(
-            "no such calibration", path=path, hint="make one with 'facecli calibrate'"
+            "no such calibration", path=path, hint="calibrate first", advice="make_calibration"
         ) from error
     return from_json(data, path=path)
 
@@ -200,6 +198,10 @@ def installed_path(embedder_id: str, user_dir: Path) -> Path:
     return user_dir / "calibrations" / f"{_safe(embedder_id)}.json"
 
 
+def _unsound(what: str, path: str | Path) -> BadInput:
+    return BadInput(what, path=path, hint=REMAKE, advice="recalibrate")
+
+
 class _Reader:
     """A JSON object at the place `where`, whose values are asked for by key and kind."""
 
@@ -211,7 +213,7 @@ class _Reader:
     def wrong(self, key: str, kind: str) -> BadInput:
         place = f"{self.where}.{key}" if self.where else key
         problem = "is missing" if key not in self.value else f"is not {kind}"
-        return BadInput(f"the key '{place}' {problem}", path=self.path, hint=REMAKE)
+        return _unsound(f"the key '{place}' {problem}", self.path)
 
     def text(self, key: str) -> str:
         value = self.value.get(key)

@@ -96,8 +96,8 @@ def doubts(made: Calibration) -> list[str]:
     if trials_needed(DEFAULT_FMR) > have:
         found.append(
             f"{have:,} non-mated comparisons cannot support the default FMR of {DEFAULT_FMR:g}"
-            f" ({trials_needed(DEFAULT_FMR):,} can): with this calibration verify and find need --fmr"
-            f" {smallest_supported(have):g} or more"
+            f" ({trials_needed(DEFAULT_FMR):,} can): with this calibration verify and find need an FMR"
+            f" of {smallest_supported(have):g} or more"
         )
     return found
 

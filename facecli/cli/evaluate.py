@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from facecli import config
+from facecli.cli.advice import in_shell_words
 from facecli.cli.eval_data import Named, other_system
 from facecli.cli.exit_codes import INPUT_ERROR
 from facecli.cli.options import (
@@ -171,7 +172,7 @@ def evaluate(
     if compare is not None and other is None:
         other = other_system(make, opened(compare), folders, seed, notes)
     for wrong in data.errors:
-        notes.warn(str(wrong))
+        notes.warn(str(in_shell_words(wrong)))
     with notes.progress("evaluating") as tell:
         found = run(
             data,

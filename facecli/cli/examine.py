@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from facecli import __version__
 from facecli.arrays import Array
 from facecli.calibration.files import find_calibration, installed_path
+from facecli.cli.advice import in_shell_words
 from facecli.config import cores
 from facecli.errors import FaceError
 from facecli.hooks import Notify
@@ -112,7 +113,7 @@ def _model(name: str, cache_dir: Path, user_dir: Path, notify: Notify | None) ->
         yield Check(f"model {name} answer", *_answer(spec, embedder))
         calibration = find_calibration(embedder.id, user_dir)
     except FaceError as error:
-        yield Check(f"model {name}", "failed", str(error))
+        yield Check(f"model {name}", "failed", str(in_shell_words(error)))
         return
     if calibration is None:
         yield Check(f"model {name} calibration", "missing", "none: facecli calibrate, or give --threshold")

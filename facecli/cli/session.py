@@ -32,10 +32,10 @@ def open_embedder(folders: Folders, notes: Notes, options: KeptOptions) -> Embed
 
     The fields of the groups are parameters of `Embedder`; what a group leaves out is as it is by default there.
     """
-    from facecli.templates.embedder import Embedder
+    from facecli.cli.shell_embedder import ShellEmbedder
 
     with notes.progress("fetching weights", size=True) as tell:
-        embedder = Embedder(**vars(options), cache_dir=folders.cache, notify=notes.say, progress=tell)
+        embedder = ShellEmbedder(**vars(options), cache_dir=folders.cache, notify=notes.say, progress=tell)
     if embedder.spec.warning:
         notes.warn(embedder.spec.warning)
     return embedder

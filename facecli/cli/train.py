@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from facecli import config
+from facecli.cli.advice import in_shell_words
 from facecli.cli.exit_codes import INPUT_ERROR
 from facecli.cli.options import Aligned, Format, MinFace, Quiet, Seed, Weights
 from facecli.cli.session import Folders
@@ -292,7 +293,7 @@ def _begins(event: Began, notes: Notes) -> bool:
     if event.first_epoch > 1:
         notes.say(f"going on with epoch {event.first_epoch} of {event.epochs}")
     for failure in event.failures[:SHOWN_FAILURES]:
-        notes.warn(f"left out: {failure}")
+        notes.warn(f"left out: {in_shell_words(failure)}")
     if len(event.failures) > SHOWN_FAILURES:
         notes.warn(f"left out: {len(event.failures) - SHOWN_FAILURES} further images")
     return any(failure.code != NoFace.code for failure in event.failures)

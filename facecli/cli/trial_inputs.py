@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facecli.cli.advice import in_shell_words
 from facecli.cli.session import Folders, read_pairs, read_scores
 from facecli.errors import UsageError
 
@@ -115,7 +116,7 @@ def remark(chosen: Evidence, reported: Evidence | None, notes: Notes) -> str:
         if data is None:
             continue
         for error in data.errors:
-            notes.warn(f"{error}; the row is left out")
+            notes.warn(f"{in_shell_words(error)}; the row is left out")
         for failure in data.failures[:SHOWN]:
             notes.warn(f"{failure.path}: {failure.message}")
         if data.failures:

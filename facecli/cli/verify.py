@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facecli.cli.advice import in_shell_words
 from facecli.cli.complete import subjects
 from facecli.cli.exit_codes import INPUT_ERROR, NON_MATCH
 from facecli.cli.options import Database, EmbedderOptions, NoRefresh, OutputOptions, Root, RuleOptions
@@ -105,7 +106,7 @@ def _compare_pairs(embedder: Embedder, rule: Rule, pairs: PairSet, sink: Output,
     from facecli.recognition.verify import Uncompared, verify_pairs
 
     for error in pairs.errors:
-        notes.warn(str(error))
+        notes.warn(str(in_shell_words(error)))
     failed = 0
     with notes.progress("embedding", shown=not sink.scrolls) as tell:
         for verdict in verify_pairs(embedder, rule, pairs, progress=tell):

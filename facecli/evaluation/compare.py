@@ -31,7 +31,7 @@ from facecli.stats.intervals import Interval, mcnemar, rule_of_three
 ENDINGS = (".jsonl", ".ndjson")
 """Of saved results."""
 
-SAVE_ONE = "save one with: facecli eval ... -o result.jsonl"
+SAVE_ONE = "give the saved records of a whole evaluation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +118,7 @@ def read_result(path: str | Path) -> System:
     for number, line in enumerate(read_bytes(path).splitlines(), start=1):
         if not line.strip():
             continue
-        record = json_text.parse(line, path, line=number, hint=SAVE_ONE)
+        record = json_text.parse(line, path, line=number, hint=SAVE_ONE, advice="save_result")
         try:
             kind = record["kind"]
             if kind == "errors":
@@ -127,13 +127,17 @@ def read_result(path: str | Path) -> System:
                 signature = {key: str(record[key]) for key in ("embedder_id", "data_digest")}
         except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise BadInput(
-                f"line {number}: is no record of a result ({error})", path=path, hint=SAVE_ONE
+                f"line {number}: is no record of a result ({error})",
+                path=path,
+                hint=SAVE_ONE,
+                advice="save_result",
             ) from error
     if signature is None or not headlines:
         raise BadInput(
             "is not a whole result: it has no signature, or not the errors behind its figures",
             path=path,
             hint=SAVE_ONE,
+            advice="save_result",
         )
     return System(signature["embedder_id"], signature["data_digest"], tuple(headlines))
 

@@ -302,7 +302,8 @@ def check_column(column: str, there: Iterable[str]) -> None:
         names = ", ".join(f"'{name}'" for name in there)
         raise UsageError(
             f"the pairs have no column '{column}'" + (f" among {names}" if names else ""),
-            hint="name one, or give a csv of subject and that column with --subjects",
+            hint="name one, or give a csv of subject and that column",
+            advice="group_column",
         )
 
 

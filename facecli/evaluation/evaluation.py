@@ -168,16 +168,27 @@ def _groups(
 ) -> list[GroupRates]:
     if not column:
         if file is not None:
-            raise UsageError("--subjects goes with --group-by", hint="name the column that says the group")
+            raise UsageError(
+                "a table of subjects groups nobody by itself",
+                path=file,
+                hint="name the column that says the group",
+                advice="name_group",
+            )
         return []
     if found is None:
-        raise UsageError("--group-by needs comparisons", hint="it goes with --pairs, --lfw, --db or --scores")
+        raise UsageError(
+            "groups need comparisons", hint="a search of a gallery has none", advice="group_comparisons"
+        )
     if file is not None:
         group_of = read_groups(file, column)
         return by_people(found.scored, found.tails, found.shared, group_of, seed=seed, replicates=replicates)
     check_column(column, data.columns)
     if not isinstance(found.scored, ListedScores):
-        raise UsageError("only listed pairs have columns", hint="group people with --subjects")
+        raise UsageError(
+            "only listed pairs have columns",
+            hint="group people by a table of subjects",
+            advice="group_people",
+        )
     mated = found.scored.comparisons.mated
     return by_pairs(
         found.scored,

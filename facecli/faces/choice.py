@@ -56,7 +56,8 @@ class Choice:
             raise SeveralFaces(
                 f"{len(faces)} faces found where one was asked for ({places}{more})",
                 path=path,
-                hint="choose with --face INDEX or --faces largest",
+                hint="choose one by its index as face, or the largest as faces",
+                advice="choose_face",
             )
         if self.policy == "center":
             return [min(range(len(faces)), key=lambda index: _offset(faces[index], width, height))]

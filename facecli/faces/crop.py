@@ -66,7 +66,8 @@ def cut(
         raise NoFace(
             f"no face of {detector.min_face_px} px or more found in {image.width} x {image.height} px",
             path=path,
-            hint="try a smaller --min-face, or --aligned if the image is a face crop",
+            hint="try a smaller min_face_px, or aligned if the image is a face crop",
+            advice="smaller_face",
         )
     indices = choice.of(faces, image.width, image.height, path=path)
     chips = _chips([faces[index] for index in indices], image, decode, spec)

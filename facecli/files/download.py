@@ -273,21 +273,33 @@ class _Transfer:
         self.version.unlink(missing_ok=True)
 
     def _failed(self, what: str, *, keeps_part: bool = False) -> WeightsMissing:
-        again = "run the command again to go on where it stopped, or " if keeps_part else ""
-        return WeightsMissing(
-            f"cannot fetch the weights: {what}", hint=again + _advice(self.url, self.target)
-        )
+        first = "run again to go on where it stopped, or " if keeps_part else ""
+        return _missing(f"cannot fetch the weights: {what}", None, first, self.url, self.target)
 
 
-def _advice(url: str, target: Path) -> str:
-    return f"fetch {url} elsewhere and put it at {target}, or pass it with --weights FILE"
+def not_here(name: str, url: str, target: Path) -> WeightsMissing:
+    """Return the error for a model whose weights were never fetched from `url` to `target`."""
+    return WeightsMissing(
+        f"the weights of '{name}' are not here",
+        path=target,
+        hint=f"fetch {url} and put it there, or give its path as weights",
+        advice="put_weights",
+        values={"url": url},
+    )
 
 
 def _cannot_write(path: Path, error: OSError, url: str, target: Path) -> WeightsMissing:
+    first = "make room or choose another cache folder, or "
+    return _missing(f"cannot write the weights ({reason(error)})", path, first, url, target)
+
+
+def _missing(what: str, path: Path | None, first: str, url: str, target: Path) -> WeightsMissing:
     return WeightsMissing(
-        f"cannot write the weights ({reason(error)})",
+        what,
         path=path,
-        hint="make room or choose another cache folder, or " + _advice(url, target),
+        hint=f"{first}fetch {url} elsewhere and put it at {target}, or give its path as weights",
+        advice="fetch_weights",
+        values={"first": first, "url": url, "target": str(target)},
     )
 
 

@@ -159,7 +159,12 @@ class Checkpoint(Family):
     ) -> Network:
         """Return the checkpoint's network; weights that fail their digest are refused when they are read."""
         if weights is not None:
-            raise UsageError("a checkpoint holds its own weights", path=weights, hint="leave --weights out")
+            raise UsageError(
+                "a checkpoint holds its own weights",
+                path=weights,
+                hint="leave weights out",
+                advice="no_weights",
+            )
         architecture = read_architecture(Path(spec.weights))
         graph = json.dumps(architecture, sort_keys=True)
 

@@ -10,8 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from facecli.errors import WeightsMissing
-from facecli.files.download import check, file_digest, recorded_digest, weights_path
+from facecli.files.download import check, file_digest, not_here, recorded_digest, weights_path
 from facecli.hooks import Notify
 from facecli.models.network import Network
 from facecli.models.spec import Family, ModelSpec
@@ -40,11 +39,7 @@ class FaceNet(Family):
         """
         path = weights if weights is not None else self.locate(spec, cache_dir)
         if path is None:
-            raise WeightsMissing(
-                f"the weights of '{spec.name}' are not here",
-                path=weights_path(spec.weights, cache_dir),
-                hint=f"fetch {spec.weights} and put it there, or pass it with --weights FILE",
-            )
+            raise not_here(spec.name, spec.weights, weights_path(spec.weights, cache_dir))
         if weights is not None:
             # The user's own folder: nothing is recorded beside the file, so its digest has to be taken each time.
             digest = check(path, spec.sha256) if spec.sha256 is not None else file_digest(path)

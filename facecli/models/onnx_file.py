@@ -131,7 +131,12 @@ class OnnxFile(Family):
         The file is checked against the contract when it is first prepared for use: `BadInput`.
         """
         if weights is not None:
-            raise UsageError("an ONNX file holds its own weights", path=weights, hint="leave --weights out")
+            raise UsageError(
+                "an ONNX file holds its own weights",
+                path=weights,
+                hint="leave weights out",
+                advice="no_weights",
+            )
         path = Path(spec.weights)
         output = _read(path).output
 
@@ -139,7 +144,12 @@ class OnnxFile(Family):
             return _prepared(path, spec, output)
 
         def torch_form() -> torch.nn.Module:
-            raise UsageError("an ONNX file has no torch form", path=path, hint="run it with --device cpu")
+            raise UsageError(
+                "an ONNX file has no torch form",
+                path=path,
+                hint="run it on the device cpu",
+                advice="on_cpu",
+            )
 
         checked = (GRAPH, file_digest(path), output, str(spec.input_size), str(spec.dim))
         key = hashlib.sha256("\n".join(checked).encode()).hexdigest()

@@ -72,7 +72,8 @@ def export(network: Network, *, cache_dir: Path, notify: Notify | None = None, a
         raise UsageError(
             f"the network '{network.name}' cannot be kept ({reason(error)})",
             path=error.filename if error.filename is not None else cache_dir,
-            hint="choose another cache folder with --cache or FACECLI_CACHE",
+            hint="choose another cache folder",
+            advice="other_cache",
         ) from error
     return path
 
@@ -131,11 +132,11 @@ def _session(
 def _load_torch(network: Network, device: str) -> Runner:
     import torch
 
-    known = "use --device cpu, torch, cuda, cuda:N or mps"
+    known = "use the device cpu, torch, cuda, cuda:N or mps"
     try:
         place = torch.device("cpu" if device == "torch" else device)
     except RuntimeError as error:
-        raise UsageError(f"unknown device '{device}'", hint=known) from error
+        raise UsageError(f"unknown device '{device}'", hint=known, advice="known_devices") from error
     try:
         module = network.torch().eval().to(place)
         torch.zeros(1, device=place)
@@ -143,6 +144,7 @@ def _load_torch(network: Network, device: str) -> Runner:
         raise UsageError(
             f"the device '{device}' cannot be used ({str(error).splitlines()[0]})",
             hint=known,
+            advice="known_devices",
         ) from error
     # TensorFloat-32 convolutions would differ from the CPU's float32 by more than 1e-4.
     torch.backends.cudnn.allow_tf32 = False

@@ -16,7 +16,7 @@ import torch
 import torchvision
 from torch import nn
 
-from facecli.errors import UsageError, WeightsMissing, did_you_mean
+from facecli.errors import UsageError, did_you_mean
 from facecli.files import download
 from facecli.hooks import Notify
 from facecli.models.built_in import BUILT_IN, TORCHVISION
@@ -90,11 +90,7 @@ class Torchvision(Family):
         short = _known(spec.name)
         path = weights if weights is not None else self.locate(spec, cache_dir)
         if path is None:
-            raise WeightsMissing(
-                f"the weights of '{spec.name}' are not here",
-                path=download.weights_path(spec.weights, cache_dir),
-                hint=f"fetch {spec.weights} and put it there, or pass it with --weights FILE",
-            )
+            raise download.not_here(spec.name, spec.weights, download.weights_path(spec.weights, cache_dir))
         digest = download.check(path, spec.sha256) if weights is None else download.file_digest(path)
 
         def module() -> nn.Module:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facecli.errors import BadInput, FaceError, NoSuchFile, one_line, printable
-from facecli.templates.reading import check_embedder, load_record, open_array
+from facecli.errors import BadInput, FaceError, one_line, printable
+from facecli.templates.reading import check_embedder, load_record, no_such_templates, open_array
 from facecli.templates.records import ROW_COLUMNS, is_npy, rows_path
 from facecli.templates.template import FailedProbe
 
@@ -70,7 +70,7 @@ def read_blocks(
     elif is_npy(source):
         yield from _array_blocks(source, embedder_id, dim, subject)
     elif not source.is_file():
-        raise NoSuchFile("no such file of templates", path=source, hint="make it with 'facecli embed'")
+        raise no_such_templates(source)
     else:
         with open(source, encoding="utf-8", errors="surrogateescape") as lines:
             yield from _json_blocks(lines, str(source), embedder_id, dim, subject)
@@ -134,7 +134,8 @@ def _columns(header: list[str], table: Path, subject: str | None) -> list[int]:
         raise BadInput(
             f"is not a table of templates (no column '{missing[0]}')",
             path=table,
-            hint="'facecli embed -o x.npy' writes x.npy and x.csv",
+            hint="x.npy lies beside x.csv",
+            advice="array_and_table",
         )
     if subject is None and "subject" not in header:
         raise nobody(str(table))
@@ -146,7 +147,8 @@ def nobody(source: str) -> BadInput:
     return BadInput(
         "does not say whom the templates show",
         path=source,
-        hint="give --subject NAME for all of them, or each its own under 'subject'",
+        hint="give one subject for all of them, or each its own under 'subject'",
+        advice="whom_they_show",
     )
 
 

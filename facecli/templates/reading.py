@@ -15,7 +15,7 @@ from facecli.files import json_text
 from facecli.templates.records import ROW_COLUMNS, SCHEMA, is_npy, rows_path
 from facecli.templates.template import FacePlace, FailedProbe, Probe
 
-OF_EMBED = "feed it what 'facecli embed' writes"
+OF_FACECLI = "give it templates that facecli wrote"
 
 
 def parse_record(line: str, *, source: str, number: int, embedder_id: str, dim: int) -> Probe | FailedProbe:
@@ -41,9 +41,9 @@ def load_record(line: str, *, source: str, number: int, embedder_id: str, dim: i
     """
 
     def bad(what: str) -> BadInput:
-        return BadInput(f"line {number}: {what}", path=source, hint=OF_EMBED)
+        return BadInput(f"line {number}: {what}", path=source, hint=OF_FACECLI, advice="feed_records")
 
-    record = json_text.parse(line, source, line=number, hint=OF_EMBED)
+    record = json_text.parse(line, source, line=number, hint=OF_FACECLI, advice="feed_records")
     if not isinstance(record, dict):
         raise bad("is not a record")
     path = str(record.get("path", f"{source}:{number}"))
@@ -81,7 +81,7 @@ def read_templates(source: Path, *, embedder_id: str, dim: int) -> Iterator[Prob
         yield from read_npy(source, embedder_id=embedder_id, dim=dim)
         return
     if not source.is_file():
-        raise NoSuchFile("no such file of templates", path=source, hint="make it with 'facecli embed'")
+        raise no_such_templates(source)
     with open(source, encoding="utf-8", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
@@ -120,12 +120,17 @@ def read_npy(npy: Path, *, embedder_id: str, dim: int) -> Iterator[Probe]:
         yield Probe(path, np.asarray(template, np.float32), place)
 
 
+def no_such_templates(source: Path) -> NoSuchFile:
+    """Return the error for a file of templates that is not there."""
+    return NoSuchFile("no such file of templates", path=source, hint=OF_FACECLI, advice="make_templates")
+
+
 def open_array(npy: Path) -> Array:
     """Map the array of a .npy file of templates, whatever its shape; raises as `read_npy` does."""
     for file in (npy, rows_path(npy)):
         if not file.is_file():
             raise NoSuchFile(
-                "no such file", path=file, hint="'facecli embed -o x.npy' writes x.npy and x.csv"
+                "no such file", path=file, hint="x.npy lies beside x.csv", advice="array_and_table"
             )
     try:
         return np.load(npy, mmap_mode="r", allow_pickle=False)

@@ -83,14 +83,16 @@ class ChipCache:
         if data.dtype != np.uint8 or data.ndim != 1:
             return None
         try:
-            kind, what, hint = json_text.parse(data.tobytes(), file)
+            kind, what, hint, advice = json_text.parse(data.tobytes(), file)
         except (BadInput, TypeError, ValueError):
             return None
-        return (NoFace if kind == NoFace.code else UnreadableImage)(what, path=path, hint=hint)
+        return (NoFace if kind == NoFace.code else UnreadableImage)(what, path=path, hint=hint, advice=advice)
 
     def _keep(self, file: Path, chip: Pixels | FaceError) -> None:
         if isinstance(chip, FaceError):
-            chip = np.frombuffer(json.dumps([chip.code, chip.what, chip.hint]).encode(), np.uint8)
+            chip = np.frombuffer(
+                json.dumps([chip.code, chip.what, chip.hint, chip.advice]).encode(), np.uint8
+            )
         file.parent.mkdir(parents=True, exist_ok=True)
         aside = file.with_name(f".{file.stem}.{os.getpid()}.npy")
         # Renamed and not synced: a chip that a power cut tears is seen by its length and cut again.

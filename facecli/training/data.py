@@ -169,7 +169,8 @@ def split(data: TrainingSet, share: float, seed: int) -> tuple[TrainingSet, Trai
         raise BadInput(
             f"{len(data.subjects)} subjects, {len(many)} of them with two images or more,"
             f" cannot be divided into {len(rest)} to train on and {len(held_out)} to validate on",
-            hint="add people, or give others for validation with --val",
+            hint="add people, or give others for validation",
+            advice="more_people",
         )
     return data.of(rest), data.of(held_out)
 

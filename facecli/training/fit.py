@@ -83,7 +83,8 @@ def read_data(
         raise UsageError(
             "people of several folders would be told apart by the look of their folder's photos",
             path=config.also[0],
-            hint="validate on people of one kind of photos with --val",
+            hint="validate on people of one kind of photos",
+            advice="one_kind",
         )
     data = read(config.data)
     if config.also:

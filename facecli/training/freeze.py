@@ -34,7 +34,9 @@ def blocks(module: nn.Module, architecture: Mapping[str, Any]) -> list[Block]:
         own = _parts(module.base)
         return [part for part in own if _trained(part)] + [[module.head]]
     if str(architecture["base"]).startswith(TORCHVISION):
-        raise UsageError("this network has no embedding head to train", hint="put one on with --dim")
+        raise UsageError(
+            "this network has no embedding head to train", hint="put one on by its dim", advice="put_head_on"
+        )
     return [part for part in _parts(module) if _trained(part)]
 
 

@@ -215,7 +215,8 @@ class Learner:
         if not math.isfinite(loss):
             raise UsageError(
                 f"the loss is not a number any more (epoch {epoch}, batch {step + 1})",
-                hint="lower --lr, or train in --precision float32",
+                hint="lower lr, or train in float32",
+                advice="lower_lr",
             )
 
 

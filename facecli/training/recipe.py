@@ -42,7 +42,9 @@ def loss_for(config: TrainConfig, begun: Start, classes: int) -> nn.Module:
     """Return the loss, its own weights initialised by chance from the seed. Raises `UsageError`."""
     kind = loss_kind(config.loss)
     if config.miner is not None and kind.miner is None:
-        raise UsageError(f"the loss '{config.loss}' takes no miner", hint="leave --miner out")
+        raise UsageError(
+            f"the loss '{config.loss}' takes no miner", hint="leave miner out", advice="no_miner"
+        )
     if kind.needs_base and not begun.is_base:
         raise _no_base(f"the loss '{config.loss}'")
     settings = LossSettings(
@@ -121,7 +123,7 @@ def pull(config: TrainConfig, begun: Start) -> float:
     if config.pull is None:
         return loss_kind(config.loss).pull if begun.is_base else 0.0
     if config.pull > 0 and not begun.is_base:
-        raise _no_base("--pull")
+        raise _no_base("a pull")
     return config.pull
 
 
@@ -133,7 +135,7 @@ def shares(config: TrainConfig, begun: Start) -> tuple[float, ...]:
     if config.blend is None:
         return FINE_TUNE_BLEND if begun.is_base else ()
     if config.blend and not begun.is_base:
-        raise _no_base("--blend")
+        raise _no_base("a blend")
     if any(not 0 < share < 1 for share in config.blend):
         raise UsageError("a blend is a share of the way between 0 and 1, such as 0.5")
     return config.blend
@@ -144,8 +146,9 @@ def imprints(config: TrainConfig, begun: Start) -> bool:
     return begun.is_base and loss_kind(config.loss).imprints
 
 
-def _no_base(option: str) -> UsageError:
+def _no_base(wish: str) -> UsageError:
     return UsageError(
-        f"{option} needs a base whose embeddings the network keeps",
-        hint=f"leave {option} out, or fine-tune a face network without a new --dim",
+        f"{wish} needs a base whose embeddings the network keeps",
+        hint="leave it out, or fine-tune a face network without a new dim",
+        advice="keep_base",
     )

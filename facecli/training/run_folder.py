@@ -45,7 +45,8 @@ class RunFolder:
                 raise UsageError(
                     "this folder holds a training run already",
                     path=self.root,
-                    hint="go on with it by --resume, or choose another folder with -o",
+                    hint="resume it, or choose another folder",
+                    advice="resume",
                 )
             self._compare(asked)
             if self._state.exists():
@@ -75,7 +76,8 @@ class RunFolder:
                 raise UsageError(
                     f"the run was begun with {name} = {known.get(name)}, not {value}",
                     path=self.root,
-                    hint="resume it with the same options and data, or begin another with -o",
+                    hint="resume it with the same options and data, or begin another elsewhere",
+                    advice="resume_same",
                 )
 
     def _read_state(self) -> dict[str, Any]:

@@ -50,9 +50,10 @@ def start(config: TrainConfig, *, cache_dir: Path, notify: Notify | None = None)
     own = checkpoint.is_checkpoint(path) or config.base == SMALL_CNN or not config.pretrained
     if config.weights is not None and own:
         raise UsageError(
-            "--weights stands in for a base's published weights, and this base starts without them",
+            "weights stand in for those published of a base, and this base starts without them",
             path=config.weights,
-            hint="leave --weights out",
+            hint="leave weights out",
+            advice="no_weights",
         )
     if checkpoint.is_checkpoint(path):
         return _from_checkpoint(config, path)

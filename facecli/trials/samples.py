@@ -23,7 +23,7 @@ from facecli.photos.find import digest, read
 from facecli.photos.source import NamedPhoto
 from facecli.stats.comparisons import Comparisons
 from facecli.stats.cross import cross_comparisons
-from facecli.templates.reading import read_templates
+from facecli.templates.reading import OF_FACECLI, read_templates
 from facecli.templates.template import Embedded, FailedProbe, Failure, Probe
 from facecli.trials.pairs import PairSet, images, subjects_of
 
@@ -138,7 +138,7 @@ def samples_of_templates(source: Path, *, embedder_id: str, dim: int) -> Samples
         if before is None or _face(probe) < _face(before):
             made[probe.path] = probe
     if not made:
-        raise BadInput("holds no templates", path=source, hint="make them with 'facecli embed'")
+        raise BadInput("holds no templates", path=source, hint=OF_FACECLI, advice="make_templates_of")
     templates = np.full((len(made), dim), np.nan, np.float32)
     failures = []
     for row, probe in enumerate(made.values()):

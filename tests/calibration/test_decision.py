@@ -64,7 +64,8 @@ def test_a_threshold_set_by_hand_needs_no_calibration(tmp_path):
 
 def test_without_calibration_and_threshold_nothing_is_invented(tmp_path):
     with pytest.raises(
-        NoCalibration, match=f"nobody calibrated the embedder '{ID}'.*facecli calibrate.*--threshold"
+        NoCalibration,
+        match=f"nobody calibrated the embedder '{ID}'.*calibrate it on .*, or give a threshold",
     ):
         make_rule(ID, user_dir=tmp_path)
 
@@ -103,7 +104,7 @@ def test_a_damaged_calibration_is_not_passed_over(installed):
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"threshold": 0.5, "fmr": 0.1}, UsageError, "--threshold and --fmr each set the threshold"),
+        ({"threshold": 0.5, "fmr": 0.1}, UsageError, "threshold and fmr each set the threshold"),
         ({"threshold": 1.01}, UsageError, "1.01 is no similarity"),
         ({"threshold": float("nan")}, UsageError, "nan is no similarity"),
         ({"fmr": 0.0}, UsageError, "FMR of 0 is not between"),

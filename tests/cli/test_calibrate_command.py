@@ -248,7 +248,7 @@ def test_too_few_comparisons_for_the_default_rate_are_said_before_they_disappoin
     result = run("calibrate", "--scores", path, "--replicates", 100)
     assert result.exit_code == 0
     assert "594 non-mated comparisons cannot support the default FMR of 0.001" in result.stderr
-    assert "need --fmr 0.0051 or more" in result.stderr
+    assert "need an FMR of 0.0051 or more" in result.stderr
     assert list(by_target(result)) == ["eer", "accuracy", 0.1, 0.01]
 
 

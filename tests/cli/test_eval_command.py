@@ -316,7 +316,7 @@ def test_lfws_own_layout_from_lfws_development_photographs(run, tmp_path):
         (["--scores", "S", "--fmr", "0.01"], "no calibration"),
         (["--scores", "S", "--compare", "dlib"], "compared with a saved result"),
         (["--scores", "S", "--group-by", "x"], "no column 'x'"),
-        (["--scores", "S", "--subjects", "x"], "--subjects goes with --group-by"),
+        (["--scores", "S", "--subjects", "x"], "says the group with --group-by"),
     ],
 )
 def test_what_cannot_be_asked_is_said_before_any_work(run, tmp_path, words, text):

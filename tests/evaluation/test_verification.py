@@ -454,7 +454,7 @@ def test_few_people_and_unknown_people_are_doubts():
     scores = Comparisons(np.array([0.9, 0.8, 0.1, 0.2]), np.array([True, True, False, False]))
     data = EvalData("scores", "x", ListedScores(scores, np.arange(4), np.arange(4), tuple("abcd"), ()))
     assert any("nobody says who is who" in w for w in run(data, embedder_id="s").warnings)
-    with pytest.raises(UsageError, match="--subjects"):
+    with pytest.raises(UsageError, match="name the column that says the group"):
         run(data, embedder_id="s", groups_file="x.csv")
     with pytest.raises(UsageError, match="no column 'age'"):
         run(data, embedder_id="s", group_by="age")

@@ -218,7 +218,7 @@ def test_one_subject_for_all_and_several_faces_of_a_photo(root):
     text[1]["path"] = "party.jpg"
     for each in text:
         del each["subject"]
-    with pytest.raises(BadInput, match=r"stdin, line 1: does not say whom .*--subject NAME"):
+    with pytest.raises(BadInput, match=r"stdin, line 1: does not say whom .*give one subject"):
         take(root, [json.dumps(each) for each in text])
     take(root, [json.dumps(each) for each in text], subject="Ada")
     assert kept(root) == {"Ada/party.jpg": rows[0][2].tobytes(), "Ada/party.jpg#1": rows[1][2].tobytes()}

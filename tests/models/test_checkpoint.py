@@ -227,7 +227,7 @@ def test_missing_pieces(folder, tmp_path):
     assert checkpoint.FAMILY.locate(spec, tmp_path) is None
     with pytest.raises(WeightsMissing, match="cannot read"):
         checkpoint.load(spec)
-    with pytest.raises(UsageError, match="--weights"):
+    with pytest.raises(UsageError, match="leave weights out"):
         checkpoint.FAMILY.network(spec, tmp_path, folder / "model.json", None)
     (folder / "model.json").unlink()
     with pytest.raises(NoSuchFile):

@@ -142,7 +142,7 @@ def test_missing_weights_say_what_to_do(tmp_path):
     assert facenet.FAMILY.locate(SPEC, tmp_path) is None
     with pytest.raises(WeightsMissing) as caught:
         facenet.FAMILY.network(SPEC, tmp_path, None, None)
-    for part in (SPEC.weights, str(tmp_path), "--weights FILE"):
+    for part in (SPEC.weights, str(tmp_path), "give its path as weights"):
         assert part in str(caught.value)
 
 

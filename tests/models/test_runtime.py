@@ -115,9 +115,7 @@ def test_a_cache_folder_that_cannot_be_written_is_a_clear_error(place, tmp_path)
         runtime.onnx_path(NETWORK, cache).mkdir(parents=True)
     else:
         (tmp_path / "file").write_text("")
-    with pytest.raises(
-        UsageError, match=r"'rnet' cannot be kept \(.*\); choose another cache folder with --cache"
-    ):
+    with pytest.raises(UsageError, match=r"'rnet' cannot be kept \(.*\); choose another cache folder"):
         runtime.load(NETWORK, cache_dir=cache)
 
 
@@ -172,6 +170,6 @@ def test_torch_agrees_with_onnx_runtime(cache_dir):
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu", "", "torchx", "CPU:x"])
 def test_an_unknown_device_is_refused_with_the_known_ones(device, cache_dir):
-    said = f"(unknown device '{device}'|the device '{device}' cannot be used \\(.*\\)); use --device cpu, torch, cuda"
+    said = f"(unknown device '{device}'|the device '{device}' cannot be used \\(.*\\)); use the device cpu, torch, cuda"
     with pytest.raises(UsageError, match=said):
         runtime.load(NETWORK, cache_dir=cache_dir, device=device)

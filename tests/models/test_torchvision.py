@@ -96,7 +96,7 @@ def test_missing_weights_say_what_to_do(hub, tmp_path):
     assert backbones.FAMILY.locate(spec, tmp_path) is None
     with pytest.raises(WeightsMissing) as caught:
         backbones.FAMILY.network(spec, tmp_path, None, None)
-    for part in (spec.weights, str(tmp_path), "--weights FILE"):
+    for part in (spec.weights, str(tmp_path), "give its path as weights"):
         assert part in str(caught.value)
 
 

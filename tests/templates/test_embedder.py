@@ -167,7 +167,7 @@ def test_largest_center_all_one_and_an_index(embedder, group):
     (refused,) = embedder.choosing("one").embed([(group, None)])
     assert isinstance(refused, SeveralFaces)
     assert "6 faces found where one was asked for (0: " in str(refused)
-    assert "--face INDEX" in str(refused)
+    assert "by its index as face" in str(refused)
     (absent,) = embedder.choosing("largest", 9).embed([(group, None)])
     assert isinstance(absent, SeveralFaces)
     assert "there is no face 9: 6 found" in str(absent)
@@ -184,7 +184,7 @@ def test_no_face_says_what_was_searched(embedder, tmp_path):
     (found,) = embedder.embed([(path, None)])
     assert isinstance(found, NoFace)
     assert str(found).startswith(
-        f"{path}: no face of 40 px or more found in 300 x 200 px; try a smaller --min-face"
+        f"{path}: no face of 40 px or more found in 300 x 200 px; try a smaller min_face_px"
     )
 
 

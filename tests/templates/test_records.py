@@ -117,7 +117,7 @@ def test_anything_else_is_refused_with_its_line(line, said):
     with pytest.raises(BadInput, match=said) as raised:
         parsed(line)
     assert str(raised.value).startswith("stdin: line 3: ")
-    assert "facecli embed" in str(raised.value)
+    assert "templates that facecli wrote" in str(raised.value)
 
 
 def test_another_embedders_record_is_refused():
@@ -181,7 +181,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(place, tmp_pa
 
 
 def test_a_missing_half_is_named(npy, tmp_path):
-    with pytest.raises(NoSuchFile, match=r"none\.npy: no such file; 'facecli embed -o x.npy' writes"):
+    with pytest.raises(NoSuchFile, match=r"none\.npy: no such file; x.npy lies beside x.csv"):
         read(tmp_path / "none.npy")
     rows_path(npy).unlink()
     with pytest.raises(NoSuchFile, match=r"faces\.csv"):

@@ -332,7 +332,7 @@ def test_two_processes_equal_one_with_the_joint_batch(people, cache, tmp_path):
 
 def test_a_run_is_not_overwritten_nor_mixed_with_another(people, cache, tmp_path):
     fit(config(people, tmp_path / "run", epochs=1), cache_dir=cache)
-    with pytest.raises(UsageError, match="--resume"):
+    with pytest.raises(UsageError, match="resume it"):
         fit(config(people, tmp_path / "run", epochs=1), cache_dir=cache)
     with pytest.raises(UsageError, match="lr = None, not 0.1"):
         fit(config(people, tmp_path / "run", epochs=1, lr=0.1), cache_dir=cache, resume=True)
@@ -396,7 +396,7 @@ def test_fine_tune_on_two_sources_is_validated_on_one(people, cache, tmp_path):
         epochs=2,
         freeze="1-last-block",
     )
-    with pytest.raises(UsageError, match="--val"):
+    with pytest.raises(UsageError, match="one kind of photos"):
         fit(settings, cache_dir=cache)
     settings = replace(settings, val=folders[2])
     events = []

@@ -100,15 +100,16 @@ def test_a_photo_without_a_face_is_remembered(people, tmp_path):
     assert isinstance(cutter(people / "ann" / "1.png")[1], NoFace)
 
 
-@pytest.mark.parametrize("text", ["{", "3", "[1]", '["no_face", "no face", ""'])
-def test_a_reason_that_was_torn_on_the_disk_is_sought_again(people, tmp_path, text):
+@pytest.mark.parametrize("text", ["{", "3", "[1]", '["no_face", "no face", ""', '["no_face", "", ""]'])
+def test_a_reason_that_is_not_whole_on_the_disk_is_sought_again(people, tmp_path, text):
     cutter = ChipCache(SPEC, tmp_path, False, 40, Choice())
     photo = people / "ann" / "1.png"
     _, error = cutter(photo)
     (file,) = tmp_path.rglob("*.npy")
     np.save(file, np.frombuffer(text.encode(), np.uint8))
-    assert str(cutter(photo)[1]) == str(error)
-    assert cutter(photo)[1].hint == error.hint
+    for _ in range(2):
+        again = cutter(photo)[1]
+        assert (str(again), again.advice) == (str(error), "smaller_face")
 
 
 @pytest.mark.slow
@@ -149,7 +150,7 @@ def test_split_shares_no_subject_and_stays_when_people_are_added(tmp_path):
     more = replace(data, subjects=tuple(f"p{k:02d}" for k in range(19)) + ("zz",))
     assert len(set(training_data.split(more, 0.25, 3)[1].subjects) & set(val.subjects)) >= 4
     assert training_data.split(data, 0.25, 4)[1].subjects != val.subjects
-    with pytest.raises(BadInput, match="--val"):
+    with pytest.raises(BadInput, match="give others for validation"):
         training_data.split(data.of(["p00", "p01"]), 0.25, 0)
 
 
@@ -303,7 +304,7 @@ def test_blocks_cover_every_parameter_once(base):
     seen = [id(p) for part in parts for layer in part for p in layer.parameters()]
     assert sorted(seen) == sorted(id(p) for p in module.parameters())
     assert parts[-1] == [module.head]
-    with pytest.raises(UsageError, match="--dim"):
+    with pytest.raises(UsageError, match="put one on by its dim"):
         freeze.blocks(architectures.build({"base": "torchvision:resnet18"}), {"base": "torchvision:resnet18"})
 
 

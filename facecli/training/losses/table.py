@@ -132,7 +132,7 @@ LOSSES: dict[str, LossKind] = {
         pull=0.25,
     ),
 }
-"""By the name that `--loss` takes, in the order in which they are listed."""
+"""By the name that `loss` takes, in the order in which they are listed."""
 
 
 def loss_kind(name: str | None) -> LossKind:
