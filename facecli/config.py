@@ -20,7 +20,9 @@ BATCH_SIZE = 32
 FacePolicy = Literal["largest", "center", "all", "one"]
 """Which faces of a photo count: the one that shows most of itself, the one nearest the centre, every face, or the only
 one."""
-OneFacePolicy = Literal["largest", "center", "one"]
+PickedFacePolicy = Literal["largest", "center"]
+"""Those of them that pick one face of any photo."""
+OneFacePolicy = Literal[PickedFacePolicy, "one"]
 """Those of them that leave one face."""
 
 

@@ -32,7 +32,7 @@ WINGS = {
     "training": "files photos stats calibration models faces templates training.losses",
     "api": "photos models calibration templates gallery trials recognition evaluation training",
     "cli": "files photos stats calibration models faces templates gallery gallery.upkeep trials recognition evaluation"
-    " training",
+    " training training.losses",
 }
 
 ONLY_IN = {
@@ -238,6 +238,7 @@ def test_help_and_version_import_nothing_heavy():
         ["verify", "--help"],
         ["find", "--help"],
         ["embed", "--help"],
+        ["train", "--help"],
         ["db", "--help"],
         ["db", "import", "--help"],
     ):

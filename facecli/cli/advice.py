@@ -47,6 +47,7 @@ SHELL = {
     "same_limits": "give the --min-face it was enrolled with",
     "save_result": "save one with: facecli eval ... -o result.jsonl",
     "smaller_face": "try a smaller --min-face, or --aligned if the image is a face crop",
+    "soft_losses": "--soft goes with --loss {losses}",
     "use_fmr": "use --fmr instead",
     "whom_they_show": "give --subject NAME for all of them, or each its own under 'subject'",
 }

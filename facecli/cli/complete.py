@@ -14,6 +14,13 @@ def model_names(incomplete: str) -> list[str]:
     return [name for name in BUILT_IN if name.startswith(incomplete)]
 
 
+def base_names(incomplete: str) -> list[str]:
+    """Return the bases to train from that begin like this, but for the networks of torchvision and files."""
+    from facecli.models.built_in import BUILT_IN, SMALL_CNN
+
+    return [name for name in (*BUILT_IN, SMALL_CNN) if name.startswith(incomplete)]
+
+
 def subjects(context: typer.Context, incomplete: str) -> list[str]:
     """Return the people of the database named by --db before, by their folders; none where there is no such folder."""
     folder = context.params.get("db")

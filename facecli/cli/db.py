@@ -115,9 +115,7 @@ def check(
 
     folders: Folders = context.obj
     notes = Notes(out.quiet)
-    embedder = None
-    if embed:
-        embedder = open_embedder(folders, notes, enrolling)
+    embedder = open_embedder(folders, notes, enrolling) if embed else None
     sound = True
     with (
         notes.progress("checking photos") as tell,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from facecli.cli.complete import subjects
 from facecli.cli.exit_codes import INPUT_ERROR
 from facecli.cli.groups import grouped
 from facecli.cli.options import (
@@ -74,10 +75,14 @@ def take_in(
     source: Annotated[
         str, typer.Argument(metavar="FILE", help="Templates: x.npy with x.csv, or JSON Lines; '-': stdin.")
     ],
-    root: Annotated[Path, typer.Option("--db", help="The database, which is made if need be.")],
+    db: Annotated[Path, typer.Option("--db", help="The database, which is made if need be.")],
     subject: Annotated[
         str | None,
-        typer.Option("--subject", help="Whom all of them show [default: as each says under 'subject']."),
+        typer.Option(
+            "--subject",
+            help="Whom all of them show [default: as each says under 'subject'].",
+            autocompletion=subjects,
+        ),
     ] = None,
     *,
     kept: KeptOptions,
@@ -105,7 +110,7 @@ def take_in(
     embedder = open_embedder(folders, notes, kept)
     with notes.progress("importing") as tell:
         done = import_templates(
-            root,
+            db,
             read_blocks(
                 stdin_lines() if source == "-" else Path(source),
                 embedder_id=embedder.id,

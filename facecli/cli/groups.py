@@ -8,9 +8,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, get_type_hints
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """In the annotation of a group's field: the names of a table that its value is one of.
+
+    Typer takes a `Literal` for that, which cannot be written for a table that others add lines to.
+    """
+
+    names: Iterable[str]
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -50,7 +60,17 @@ def _options(kind: Any) -> tuple[inspect.Parameter, ...]:
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
+            annotation=_chosen(hints[field.name]),
         )
         for field in fields(kind)
     )
+
+
+def _chosen(annotation: Any) -> Any:
+    """Return a field's annotation, where `OneOf` is in it with a `Literal` of its names for the type."""
+    kind, *rest = get_args(annotation) if get_origin(annotation) is Annotated else [annotation]
+    for table in rest:
+        if isinstance(table, OneOf):
+            choice: Any = Literal[tuple(table.names)]
+            return Annotated[(choice | None if type(None) in get_args(kind) else choice, *rest)]
+    return annotation

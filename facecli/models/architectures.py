@@ -14,11 +14,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from facecli.errors import BadInput
-from facecli.models.built_in import BUILT_IN, TORCHVISION
+from facecli.models.built_in import BUILT_IN, SMALL_CNN, TORCHVISION
 from facecli.models.contract import Table
 from facecli.models.families import family
-
-SMALL_CNN = "small-cnn"
 
 
 class SmallCnn(nn.Module):

@@ -81,4 +81,6 @@ BUILT_IN: dict[str, ModelSpec] = {
 """The models known by name. Landmarks: viewer's left eye, right eye, nose, left and right mouth corner."""
 
 
+SMALL_CNN = "small-cnn"
+"""A base for training that has no weights."""
 TORCHVISION = "torchvision:"

@@ -1,10 +1,17 @@
-"""Everything that a training run is told, with its defaults. Standard library only."""
+"""Everything that a training run is told, with its defaults. Nothing heavy is imported: `--help` shows them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from facecli.config import Detection, PickedFacePolicy
+from facecli.training.losses.table import Distance
+
+Optimizer = Literal["adamw", "sgd"]
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Of the network, by torch's names; the loss is always float32 or wider."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +36,9 @@ class TrainConfig:
     width: int = 32
     """Channels of small-cnn's first stage."""
     aligned: bool = False
-    faces: str = "largest"
-    """Which face of a photo is its subject's: largest or center."""
-    min_face_px: int = 40
+    faces: PickedFacePolicy = "largest"
+    """Which face of a photo is its subject's."""
+    min_face_px: int = Detection.min_face_px
 
     val: Path | None = None
     """Other subjects to validate on, in place of a part of `data`."""
@@ -45,7 +52,7 @@ class TrainConfig:
     margin: float | None = None
     scale: float | None = None
     """Of the softmax losses over cosines; the inverse temperature of nt-xent and supcon; gamma of circle."""
-    distance: str = "euclidean"
+    distance: Distance = "euclidean"
     soft: bool = False
     swap: bool = False
 
@@ -54,7 +61,7 @@ class TrainConfig:
     """Subjects in a batch, P."""
     images: int = 4
     """Images of each subject in a batch, K."""
-    optimizer: str = "adamw"
+    optimizer: Optimizer = "adamw"
     lr: float | None = None
     base_lr_factor: float | None = None
     """Learning rate of the base as a share of the head's."""
@@ -75,8 +82,7 @@ class TrainConfig:
     blend: tuple[float, ...] | None = None
     """Also validate weights this share of the way from the base to the network (Wortsman et al., 2022)."""
 
-    precision: str = "float32"
-    """float32, bfloat16 or float16 for the network; the loss is always float32 or wider."""
+    precision: Precision = "float32"
     device: str = "cpu"
     workers: int = 1
     seed: int = 0

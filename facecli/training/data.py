@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from PIL import Image as PillowImage
 
 from facecli.arrays import Pixels
 from facecli.calibration.calibration import data_digest
-from facecli.config import Detection
+from facecli.config import Detection, PickedFacePolicy
 from facecli.errors import BadInput, FaceError, NoSuchFile, UsageError, printable
 from facecli.faces.choice import Choice
 from facecli.hooks import Progress
@@ -105,8 +106,11 @@ def load(
             path=data,
             hint="put each person's images into a folder of their name",
         )
-    if faces not in ("largest", "center"):
-        raise UsageError(f"one face of a photo is trained on, not '{faces}'", hint="choose largest or center")
+    policies = get_args(PickedFacePolicy)
+    if faces not in policies:
+        raise UsageError(
+            f"one face of a photo is trained on, not '{faces}'", hint=f"choose {' or '.join(policies)}"
+        )
     chip_of = ChipCache(spec, cache_dir, aligned, min_face_px, Choice(faces))
     chips: list[Pixels] = []
     shown: list[str] = []

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,15 +20,15 @@ from torch import Tensor
 from facecli.errors import UsageError
 from facecli.models.spec import ModelSpec
 from facecli.training import augment, distributed, freeze, recipe
-from facecli.training.config import TrainConfig
+from facecli.training.config import Precision, TrainConfig
 from facecli.training.data import TrainingSet
 from facecli.training.losses.geometry import mated_masks, squared_distances, unit
 from facecli.training.losses.table import loss_kind
 from facecli.training.samplers import shard
 from facecli.training.schedule import rate
 from facecli.training.start import Start
+from facecli.training.strengths import strength
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EMBED_BATCH = 64
 """Chips embedded at once where nothing is learned."""
 TELL_SECONDS = 0.2
@@ -42,9 +42,10 @@ class Learner:
     """A network with its loss and optimizer, learning from `data`."""
 
     def __init__(self, config: TrainConfig, begun: Start, data: TrainingSet) -> None:
-        if config.precision not in PRECISIONS:
+        known = get_args(Precision)
+        if config.precision not in known:
             raise UsageError(
-                f"unknown precision '{config.precision}'", hint=f"choose from {', '.join(PRECISIONS)}"
+                f"unknown precision '{config.precision}'", hint=f"choose from {', '.join(known)}"
             )
         if config.epochs < 1 or config.accumulate < 1:
             raise UsageError("a run has one epoch, and a step one batch, at least")
@@ -61,7 +62,7 @@ class Learner:
         self.optimizer = recipe.optimizer_for(config, begun, self.loss)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
-        self.how = augment.strength(recipe.augmentation(config, begun))
+        self.how = strength(recipe.augmentation(config, begun))
         self.pull = recipe.pull(config, begun)
         self.imprints = recipe.imprints(config, begun)
         self.remembers = loss_kind(config.loss).needs_base
@@ -209,7 +210,7 @@ class Learner:
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.config.precision == "float32":
             return nullcontext()
-        return torch.autocast(self.device.type, PRECISIONS[self.config.precision])
+        return torch.autocast(self.device.type, getattr(torch, self.config.precision))
 
     def _check(self, loss: float, epoch: int, step: int) -> None:
         if not math.isfinite(loss):

@@ -13,16 +13,16 @@ import torch
 from torch import nn
 
 from facecli.errors import UsageError
-from facecli.training.config import TrainConfig
+from facecli.training.config import Optimizer, TrainConfig
 from facecli.training.data import TrainingSet
-from facecli.training.losses.table import LossSettings, loss_kind
+from facecli.training.losses.table import LOSSES, LossSettings, loss_kind
 from facecli.training.samplers import PeopleTimesImages, RandomPairs, RandomTriplets, Sampler, Shuffled
 from facecli.training.start import Start
 
 # What was measured to be good from scratch (benchmarks/train_att.py) and from a face network
 # (benchmarks/train_finetune.py).
-SCRATCH_LR = {"adamw": 1e-3, "sgd": 5e-2}
-FINE_TUNE_LR = {"adamw": 1e-5, "sgd": 1e-3}
+SCRATCH_LR: dict[Optimizer, float] = {"adamw": 1e-3, "sgd": 5e-2}
+FINE_TUNE_LR: dict[Optimizer, float] = {"adamw": 1e-5, "sgd": 1e-3}
 FINE_TUNE_BLEND = (0.5,)
 SAMPLERS_OF_MINERS: dict[str, Callable[..., Sampler]] = {
     "random-pairs": RandomPairs,
@@ -44,6 +44,14 @@ def loss_for(config: TrainConfig, begun: Start, classes: int) -> nn.Module:
     if config.miner is not None and kind.miner is None:
         raise UsageError(
             f"the loss '{config.loss}' takes no miner", hint="leave miner out", advice="no_miner"
+        )
+    if config.soft and kind.soft_miner is None:
+        takers = [name for name, other in LOSSES.items() if other.soft_miner is not None]
+        raise UsageError(
+            f"the loss '{config.loss}' has no soft margin",
+            hint=f"soft goes with the loss {' or '.join(takers)}",
+            advice="soft_losses",
+            values={"losses": " or ".join(takers)},
         )
     if kind.needs_base and not begun.is_base:
         raise _no_base(f"the loss '{config.loss}'")
@@ -84,7 +92,7 @@ def optimizer_for(config: TrainConfig, begun: Start, loss: nn.Module) -> torch.o
     """Return the optimizer: the head, the rest of the network and the loss's own weights at their own rates."""
     rates = FINE_TUNE_LR if begun.is_base else SCRATCH_LR
     if config.optimizer not in rates:
-        raise UsageError(f"no optimizer is called '{config.optimizer}'", hint="choose adamw or sgd")
+        raise UsageError(f"no optimizer is called '{config.optimizer}'", hint=f"choose {' or '.join(rates)}")
     lr = config.lr if config.lr is not None else rates[config.optimizer]
     factor = config.base_lr_factor
     if factor is None:

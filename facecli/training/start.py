@@ -13,8 +13,7 @@ from torch import nn
 from facecli.errors import UsageError
 from facecli.hooks import Notify, Progress
 from facecli.models import architectures, checkpoint
-from facecli.models.architectures import SMALL_CNN
-from facecli.models.built_in import BUILT_IN, TORCHVISION
+from facecli.models.built_in import BUILT_IN, SMALL_CNN, TORCHVISION
 from facecli.models.families import family
 from facecli.models.registry import load_network, resolve
 from facecli.models.spec import ModelSpec

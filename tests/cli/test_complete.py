@@ -9,7 +9,8 @@ import pytest
 
 from facecli.cli.options import Form
 from facecli.config import FacePolicy, OneFacePolicy
-from facecli.models.built_in import BUILT_IN
+from facecli.models.built_in import BUILT_IN, SMALL_CNN
+from facecli.training.strengths import STRENGTHS
 
 HEAVY = "{'numpy', 'torch', 'onnx', 'onnxruntime', 'PIL', 'matplotlib', 'scipy'}"
 
@@ -63,6 +64,13 @@ def folder(tmp_path):
         ("verify a.jpg --db people --subject A", ["Ada", "Alan"]),
         ("verify a.jpg --db nowhere --subject ", []),
         ("verify a.jpg --subject ", []),
+        ("db import faces.npy --db people --subject A", ["Ada", "Alan"]),
+        ("train people --base ", [*BUILT_IN, SMALL_CNN]),
+        ("train people --loss s", ["supcon", "softmax", "sub-center"]),
+        ("train people --miner h", ["hardest-negative", "hard-negatives"]),
+        ("train people --augment ", list(STRENGTHS)),
+        ("train people --faces ", ["largest", "center"]),
+        ("train people --optimizer ", ["adamw", "sgd"]),
         ("ver", ["verify"]),
         ("db im", ["import"]),
         ("verify --thr", ["--threshold"]),

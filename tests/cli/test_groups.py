@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer.testing import CliRunner
 
-from facecli.cli.groups import grouped
+from facecli.cli.groups import OneOf, grouped
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,12 @@ class Paint:
 @dataclass(frozen=True)
 class Thick(Paint):
     coats: Annotated[int, typer.Option("--coats")] = 3
+
+
+@dataclass(frozen=True)
+class Chosen:
+    tool: Annotated[str | None, OneOf({"brush": 1, "roller": 2}), typer.Option("--tool")] = None
+    finish: Annotated[str, OneOf(("matt", "gloss", "matt")), typer.Option("--finish")] = "matt"
 
 
 def ran(kind, *arguments):
@@ -46,3 +52,14 @@ def test_a_subclass_overrides_a_default():
 def test_help_shows_the_panel_and_a_wrong_value_is_refused():
     assert "Paint" in ran(Paint, "--help")[0].stdout
     assert ran(Paint, "door", "--coats", "many")[0].exit_code == 2
+
+
+def test_the_names_of_a_table_are_the_choices():
+    assert ran(Chosen, "door", "--tool", "roller", "--finish", "gloss")[1] == [
+        ("door", Chosen("roller", "gloss"), False)
+    ]
+    assert ran(Chosen, "door")[1] == [("door", Chosen(), False)]
+    refused = ran(Chosen, "door", "--tool", "sponge")[0]
+    assert refused.exit_code == 2
+    assert "'brush', 'roller'" in refused.stderr
+    assert "<matt|gloss>" in ran(Chosen, "--help")[0].stdout

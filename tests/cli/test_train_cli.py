@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from facecli.cli.exit_codes import Commands
+from facecli.cli.groups import grouped
 from facecli.cli.session import Folders
 from facecli.cli.train import train
+from facecli.errors import UsageError
 from facecli.templates.embedder import Embedder
+from facecli.training.config import TrainConfig
 from facecli.training.plot import plane
 from facecli.training.tensorboard import EventFile
 
@@ -47,7 +52,7 @@ def run(tmp_path, people):
     def main(context: typer.Context) -> None:
         context.obj = Folders(tmp_path / "cache", tmp_path / "home")
 
-    app.command()(train)
+    app.command()(grouped(train))
 
     def call(*arguments: object, data: Path = people, small: str = SMALL):
         words = ["train", str(data), "-o", str(tmp_path / "run"), *small.split(), *map(str, arguments)]
@@ -148,6 +153,138 @@ def test_an_unreadable_image_is_named_and_ends_with_2(run, people, tmp_path):
 )
 def test_wrong_options_end_with_2(run, arguments):
     assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--loss", "magnet"], ["'triplet'", "'sub-center'", "'memory'"]),
+        (["--miner", "easy"], ["'semi-hard'", "'random-pairs'"]),
+        (["--distance", "far"], ["'euclidean'", "'squared'", "'cosine'"]),
+        (["--optimizer", "adam"], ["'adamw'", "'sgd'"]),
+        (["--augment", "wild"], ["'none'", "'digits'"]),
+        (["--precision", "float8"], ["'float32'", "'float16'"]),
+        (["--faces", "one"], ["'largest'", "'center'"]),
+        (
+            ["--loss", "contrastive", "--soft"],
+            ["'contrastive' has no soft margin; --soft goes with --loss triplet"],
+        ),
+        (["--soft"], ["'arcface' has no soft margin"]),
+        (["--loss", "triplet", "--miner", "hard-negatives"], ["known are all, batch-hard"]),
+    ],
+)
+def test_a_wrong_choice_is_answered_with_the_right_ones(run, tmp_path, arguments, names):
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert all(name in done.stderr for name in names)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def configured(run, monkeypatch):
+    """Return what `fit` is called with."""
+    seen = []
+
+    def fit(config, **options):
+        seen.append((config, options))
+        raise UsageError("this was seen")
+
+    monkeypatch.setattr("facecli.training.fit.fit", fit)
+
+    def call(*arguments):
+        assert "this was seen" in run(*arguments, small="").stderr
+        return seen.pop()
+
+    return call
+
+
+def test_without_options_a_run_is_the_configurations_defaults(configured, people, tmp_path):
+    config, options = configured()
+    assert config == TrainConfig(data=people, out=tmp_path / "run")
+    assert options["resume"] is False
+
+
+def test_every_option_reaches_the_configuration(configured, people, tmp_path):
+    words = (
+        "b --base small-cnn --weights w --no-pretrained --dim 8 --freeze gradual --val v --val-share 0.3"
+        " --loss triplet --miner all --margin 0.5 --scale 2 --distance cosine --soft --swap --epochs 3 --people 4"
+        " --images 5 --optimizer sgd --lr 0.1 --base-lr-factor 0.2 --weight-decay 0.3 --accumulate 2 --clip 1"
+        " --augment flip --pull 3 --blend 0.25,0.5 --input-size 32 --width 4 --precision bfloat16 --device mps"
+        " --workers 2 --faces center --aligned --min-face 20 --seed 7 --resume"
+    )
+    config, options = configured(*words.split())
+    assert config == TrainConfig(
+        data=people,
+        also=(Path("b"),),
+        out=tmp_path / "run",
+        base="small-cnn",
+        weights=Path("w"),
+        pretrained=False,
+        dim=8,
+        freeze="gradual",
+        val=Path("v"),
+        val_share=0.3,
+        loss="triplet",
+        miner="all",
+        margin=0.5,
+        scale=2,
+        distance="cosine",
+        soft=True,
+        swap=True,
+        epochs=3,
+        people=4,
+        images=5,
+        optimizer="sgd",
+        lr=0.1,
+        base_lr_factor=0.2,
+        weight_decay=0.3,
+        accumulate=2,
+        clip=1,
+        augmentation="flip",
+        pull=3,
+        blend=(0.25, 0.5),
+        input_size=32,
+        width=4,
+        precision="bfloat16",
+        device="mps",
+        workers=2,
+        faces="center",
+        aligned=True,
+        min_face_px=20,
+        seed=7,
+    )
+    assert options["resume"] is True
+
+
+def test_each_process_of_torchrun_has_a_gpu_of_its_own(configured, monkeypatch):
+    joined = []
+    monkeypatch.setattr(
+        "facecli.training.distributed.joined", lambda device: joined.append(device) or nullcontext()
+    )
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [configured("--device", device)[0].device for device in ("cuda", "cuda:0", "cpu")] == [
+        "cuda:1",
+        "cuda:0",
+        "cpu",
+    ]
+    assert joined == ["cuda", "cuda:0", "cpu"]
+
+
+def test_several_pulls_are_a_run_each(configured, tmp_path):
+    config, _ = configured("--pull", "3,10")
+    assert (config.pull, config.out) == (3, tmp_path / "run" / "pull-3")
+
+
+def test_help_begins_with_what_matters_most(run):
+    screen = run("--help").stdout
+    main, *others = screen[screen.index("─ Options ─") :].split("╰─")
+    assert re.findall(r"^│ (--[a-z-]+)", main, re.MULTILINE) == [
+        *("--output", "--base", "--loss", "--epochs", "--lr", "--val", "--freeze", "--device"),
+        *("--resume", "--plot", "--help"),
+    ]
+    titles = [title for panel in others for title in re.findall(r"╭─ (\w+) ─", panel)]
+    assert titles == ["Network", "Loss", "Batches", "Optimizer", "Faces", "Sampling", "Output"]
 
 
 def test_event_files_are_read_by_tensorboard(tmp_path):

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import torch
 
 from facecli.errors import UsageError
-from facecli.training.losses.table import LOSSES, LossKind, LossSettings, loss_kind
+from facecli.training import recipe
+from facecli.training.config import Optimizer, Precision
+from facecli.training.losses.batch import DISTANCES
+from facecli.training.losses.table import (
+    LOSSES,
+    PAIR_MINERS,
+    TRIPLET_MINERS,
+    Distance,
+    LossKind,
+    LossSettings,
+    loss_kind,
+)
 from facecli.training.recipe import SAMPLERS_OF_MINERS
 
 
@@ -67,8 +79,20 @@ def test_the_miner_is_the_one_named_or_fits_the_loss():
     kind = LOSSES["triplet"]
     assert [kind.miner_of(None, soft=soft) for soft in (False, True)] == ["semi-hard", "all"]
     assert kind.miner_of("batch-hard", soft=True) == "batch-hard"
-    assert LOSSES["contrastive"].miner_of(None, soft=True) == "all"
     assert LOSSES["softmax"].miner_of(None, soft=False) == ""
+
+
+@pytest.mark.parametrize(("loss", "known"), [("triplet", TRIPLET_MINERS), ("contrastive", PAIR_MINERS)])
+def test_every_line_of_miners_names_a_function(loss, known):
+    for name, function in known.items():
+        assert built(loss, miner=name).miner.__name__ == function
+    assert set(SAMPLERS_OF_MINERS) <= {*TRIPLET_MINERS, *PAIR_MINERS}
+
+
+def test_what_can_be_chosen_is_what_there_is():
+    assert get_args(Distance) == tuple(DISTANCES)
+    assert get_args(Optimizer) == tuple(recipe.SCRATCH_LR) == tuple(recipe.FINE_TUNE_LR)
+    assert all(isinstance(getattr(torch, name), torch.dtype) for name in get_args(Precision))
 
 
 def test_a_loss_more_is_one_line(monkeypatch):

@@ -21,6 +21,7 @@ from facecli.training.losses.batch import (
     Triplet,
 )
 from facecli.training.losses.memory import Memory
+from facecli.training.losses.table import pair_miner, triplet_miner
 
 torch.set_num_threads(1)
 
@@ -409,8 +410,8 @@ def test_gram_distances_of_equal_rows_are_clamped():
         lambda: Contrastive(reduction="sum"),
         lambda: Triplet(distance="cosine", miner=miners.distance_weighted),
         lambda: classes.ArcFace(4, 2, centres=0),
-        lambda: miners.triplet_miner("easy"),
-        lambda: miners.pair_miner("semi-hard"),
+        lambda: triplet_miner("easy"),
+        lambda: pair_miner("semi-hard"),
     ],
 )
 def test_unknown_choices_are_refused(make):

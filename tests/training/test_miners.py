@@ -8,6 +8,7 @@ import torch
 
 from facecli.training.losses import geometry, miners
 from facecli.training.losses.miners import Scene
+from facecli.training.losses.table import TRIPLET_MINERS, triplet_miner
 
 torch.set_num_threads(1)
 
@@ -158,19 +159,19 @@ def test_listed_batches_are_taken_as_they_are():
     assert chosen(triplets) == {(0, 2, 4), (1, 3, 5)}
 
 
-@pytest.mark.parametrize("name", sorted(miners.TRIPLET_MINERS))
+@pytest.mark.parametrize("name", sorted(TRIPLET_MINERS))
 def test_same_seed_same_triplets_and_nothing_invalid(name):
-    miner = miners.triplet_miner(name)
+    miner = triplet_miner(name)
     labels = torch.tensor([0, 0, 1, 1, 0, 0, 1, 1, 2, 2, 3, 3])
     first, second = (chosen(miner(D, scene(labels, seed=4))) for _ in range(2))
     assert first == second
     assert first <= every(labels)
 
 
-@pytest.mark.parametrize("name", sorted(miners.TRIPLET_MINERS))
+@pytest.mark.parametrize("name", sorted(TRIPLET_MINERS))
 def test_memory_stays_below_the_cube(name):
     """256 rows of 64 subjects: 64 MiB would be the cube of booleans; the mask has 768 x 256."""
     torch.manual_seed(0)
     rows = geometry.unit(torch.randn(256, 8))
-    found = miners.triplet_miner(name)(geometry.distances(rows), scene(torch.arange(256) // 4))
+    found = triplet_miner(name)(geometry.distances(rows), scene(torch.arange(256) // 4))
     assert found.keep.numel() <= 768 * 256

@@ -26,6 +26,7 @@ from facecli.training.config import TrainConfig
 from facecli.training.learner import normalised
 from facecli.training.schedule import rate
 from facecli.training.start import base_spec, start
+from facecli.training.strengths import STRENGTHS, Augmentation, strength
 from facecli.training.validation import Measure
 
 torch.set_num_threads(1)
@@ -186,14 +187,14 @@ CHIPS = np.random.default_rng(0).integers(0, 256, (6, 25, 25, 3)).astype(np.uint
 
 
 def test_no_augmentation_changes_nothing():
-    x = augment.augment(CHIPS, augment.strength("none"), augment.draw(6, torch.Generator()))
+    x = augment.augment(CHIPS, strength("none"), augment.draw(6, torch.Generator()))
     assert np.array_equal(x.permute(0, 2, 3, 1).numpy(), CHIPS)
 
 
-@pytest.mark.parametrize("name", [n for n in augment.STRENGTHS if n != "none"])
+@pytest.mark.parametrize("name", [n for n in STRENGTHS if n != "none"])
 def test_augmentation_is_that_of_its_numbers(name):
     """Same numbers, same chips; a part of the batch is varied like the whole."""
-    how = augment.strength(name)
+    how = strength(name)
     chance = augment.draw(6, torch.Generator().manual_seed(1))
     whole = augment.augment(CHIPS, how, chance)
     assert torch.equal(whole, augment.augment(CHIPS, how, chance))
@@ -207,7 +208,7 @@ def test_augmentation_is_that_of_its_numbers(name):
 def test_flip_mirrors_half_of_the_chips():
     chance = augment.draw(400, torch.Generator().manual_seed(0))
     chips = np.repeat(CHIPS[:1], 400, axis=0)
-    x = augment.augment(chips, augment.strength("flip"), chance).permute(0, 2, 3, 1).numpy()
+    x = augment.augment(chips, strength("flip"), chance).permute(0, 2, 3, 1).numpy()
     mirrored = np.array([np.array_equal(row, CHIPS[0][:, ::-1]) for row in x])
     same = np.array([np.array_equal(row, CHIPS[0]) for row in x])
     assert (mirrored ^ same).all()
@@ -215,7 +216,7 @@ def test_flip_mirrors_half_of_the_chips():
 
 
 def test_shift_moves_the_picture_by_pixels():
-    how = augment.Augmentation(shift=0.08)
+    how = Augmentation(shift=0.08)
     chance = torch.full((1, augment.DRAWS), 0.5)
     chance[0, 3] = 1.0
     x = augment.augment(CHIPS[:1], how, chance)[0].permute(1, 2, 0).numpy()
@@ -227,12 +228,12 @@ def test_jpeg_and_occlusion_and_blur_touch_what_they_choose():
     for field, column, chosen in (("jpeg", 8, 0.99), ("blur", 8, 0.01), ("occlusion", 13, 0.01)):
         chance[:, column] = 0.5
         chance[1, column] = chosen
-        x = augment.augment(CHIPS[:2], augment.Augmentation(**{field: 0.1}), chance)
+        x = augment.augment(CHIPS[:2], Augmentation(**{field: 0.1}), chance)
         x = x.permute(0, 2, 3, 1).numpy()
         assert np.array_equal(x[0], CHIPS[0])
         assert not np.array_equal(x[1], CHIPS[1])
     with pytest.raises(UsageError):
-        augment.strength("wild")
+        strength("wild")
 
 
 def test_schedule_warms_up_and_falls():

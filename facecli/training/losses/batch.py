@@ -11,6 +11,7 @@ distance of unit rows, s their cosine similarity, [x]+ = max(x, 0). The losses o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -28,9 +29,10 @@ from facecli.training.losses.geometry import (
     unit,
 )
 from facecli.training.losses.miners import PairMiner, Scene, TripletMiner
+from facecli.training.losses.table import Distance
 
 REDUCTIONS = ("nonzero", "mean")
-DISTANCES = {
+DISTANCES: dict[Distance, Callable[[Tensor], Tensor]] = {
     "euclidean": distances,
     "squared": squared_distances,
     "cosine": lambda rows: 1 - similarities(rows),
@@ -57,7 +59,7 @@ class Triplet(nn.Module):
         margin: float = 0.2,
         *,
         miner: TripletMiner = miners.all_triplets,
-        distance: str = "euclidean",
+        distance: Distance = "euclidean",
         soft: bool = False,
         swap: bool = False,
         reduction: str = "nonzero",

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from facecli.errors import UsageError
 from facecli.training.losses.geometry import mated_masks
 
 NEAREST = 0.5
@@ -174,39 +173,6 @@ def listed_pairs(s: Tensor, scene: Scene) -> Pairs:
     positive, negative = mated_masks(scene.labels)
     # One image may stand on both sides of a pair: equal labels, other rows, so a positive pair like any.
     return Pairs(positive & chosen, negative & chosen)
-
-
-TRIPLET_MINERS: dict[str, TripletMiner] = {
-    "all": all_triplets,
-    "batch-hard": batch_hard,
-    "hardest-negative": hardest_negative,
-    "semi-hard": semi_hard,
-    "random-hard": random_hard,
-    "distance-weighted": distance_weighted,
-    "random-triplets": listed_triplets,
-}
-PAIR_MINERS: dict[str, PairMiner] = {
-    "all": all_pairs,
-    "hard-negatives": hard_negatives,
-    "multi-similarity": multi_similarity,
-    "random-pairs": listed_pairs,
-}
-
-
-def triplet_miner(name: str) -> TripletMiner:
-    """Return the triplet miner called `name`; raises `UsageError`."""
-    return _named(name, TRIPLET_MINERS, "triplets")
-
-
-def pair_miner(name: str) -> PairMiner:
-    """Return the pair miner called `name`; raises `UsageError`."""
-    return _named(name, PAIR_MINERS, "pairs")
-
-
-def _named(name: str, known: dict[str, Callable], what: str) -> Callable:
-    if name not in known:
-        raise UsageError(f"no miner of {what} is called '{name}'", hint=f"known are {', '.join(known)}")
-    return known[name]
 
 
 def _gap(d: Tensor, triplets: Triplets) -> Tensor:

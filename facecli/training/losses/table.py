@@ -1,4 +1,7 @@
-"""The table of losses: a loss more is a file with its class and a line here. Imports torch only to build one."""
+"""The tables of losses and miners: one more is its class or function and a line here.
+
+Imports torch only to build one.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
     from facecli.training.losses.miners import PairMiner, TripletMiner
 
 
+Distance = Literal["euclidean", "squared", "cosine"]
+"""What the triplet loss may compare, of unit rows."""
+
+
 @dataclass(frozen=True)
 class LossSettings:
     """What a loss may be built from; each takes what it has a use for."""
@@ -27,7 +34,7 @@ class LossSettings:
     scale: float
     miner: str = ""
     """Empty for a loss that takes none."""
-    distance: str = "euclidean"
+    distance: Distance = "euclidean"
     soft: bool = False
     swap: bool = False
 
@@ -45,7 +52,7 @@ class LossKind:
     miner: str | None = None
     """The default; None for a loss that takes no miner."""
     soft_miner: str | None = None
-    """The default with a soft margin, where it is another."""
+    """The default with a soft margin; None for a loss that has no such margin."""
     batches: Literal["people", "shuffled"] = "people"
     """P people x K images where images of the batch are compared, any images where they are not."""
     runs_dry: bool = False
@@ -65,26 +72,48 @@ class LossKind:
         """Return the miner `named`, or the default; empty for a loss that takes none."""
         if named is not None:
             return named
-        default = self.soft_miner if soft and self.soft_miner is not None else self.miner
+        default = self.soft_miner if soft else self.miner
         return default if default is not None else ""
 
 
-def _triplets(settings: LossSettings) -> TripletMiner:
-    from facecli.training.losses.miners import triplet_miner
+TRIPLET_MINERS = {
+    "all": "all_triplets",
+    "batch-hard": "batch_hard",
+    "hardest-negative": "hardest_negative",
+    "semi-hard": "semi_hard",
+    "random-hard": "random_hard",
+    "distance-weighted": "distance_weighted",
+    "random-triplets": "listed_triplets",
+}
+PAIR_MINERS = {
+    "all": "all_pairs",
+    "hard-negatives": "hard_negatives",
+    "multi-similarity": "multi_similarity",
+    "random-pairs": "listed_pairs",
+}
+"""The functions of `miners` by the names that `--miner` takes."""
 
-    return triplet_miner(settings.miner)
+
+def triplet_miner(name: str) -> TripletMiner:
+    """Return the triplet miner called `name`; raises `UsageError`."""
+    return _miner(name, TRIPLET_MINERS, "triplets")
 
 
-def _pairs(settings: LossSettings) -> PairMiner:
-    from facecli.training.losses.miners import pair_miner
+def pair_miner(name: str) -> PairMiner:
+    """Return the pair miner called `name`; raises `UsageError`."""
+    return _miner(name, PAIR_MINERS, "pairs")
 
-    return pair_miner(settings.miner)
+
+def _miner(name: str, known: dict[str, str], what: str) -> Any:
+    if name not in known:
+        raise UsageError(f"no miner of {what} is called '{name}'", hint=f"known are {', '.join(known)}")
+    return getattr(importlib.import_module("facecli.training.losses.miners"), known[name])
 
 
 def _triplet(batch: Any, settings: LossSettings) -> nn.Module:
     return batch.Triplet(
         settings.margin,
-        miner=_triplets(settings),
+        miner=triplet_miner(settings.miner),
         distance=settings.distance,
         soft=settings.soft,
         swap=settings.swap,
@@ -97,7 +126,7 @@ def _contrastive(batch: Any, settings: LossSettings) -> nn.Module:
     classical = settings.miner == "random-pairs"
     return batch.Contrastive(
         settings.margin,
-        miner=_pairs(settings),
+        miner=pair_miner(settings.miner),
         power=2 if classical else 1,
         reduction="pairs" if classical else "nonzero",
     )
@@ -111,9 +140,9 @@ def _over_cosines(make: Callable[[Any, LossSettings], nn.Module]) -> LossKind:
 LOSSES: dict[str, LossKind] = {
     "triplet": LossKind("batch", _triplet, margin=0.2, miner="semi-hard", soft_miner="all", runs_dry=True),
     "contrastive": LossKind("batch", _contrastive, margin=1.0, miner="all", runs_dry=True),
-    "logistic": LossKind("batch", lambda m, s: m.Logistic(miner=_pairs(s)), miner="all"),
+    "logistic": LossKind("batch", lambda m, s: m.Logistic(miner=pair_miner(s.miner)), miner="all"),
     "multi-similarity": LossKind(
-        "batch", lambda m, s: m.MultiSimilarity(miner=_pairs(s)), miner="multi-similarity"
+        "batch", lambda m, s: m.MultiSimilarity(miner=pair_miner(s.miner)), miner="multi-similarity"
     ),
     "nt-xent": LossKind("batch", lambda m, s: m.NTXent(1 / s.scale), scale=1 / 0.07),
     "supcon": LossKind("batch", lambda m, s: m.SupCon(1 / s.scale), scale=10.0),
