@@ -91,7 +91,7 @@ PAIR_MINERS = {
     "multi-similarity": "multi_similarity",
     "random-pairs": "listed_pairs",
 }
-"""The functions of `miners` by the names that `--miner` takes."""
+"""Both: the functions of `miners` by the names that `--miner` takes."""
 
 
 def triplet_miner(name: str) -> TripletMiner:
