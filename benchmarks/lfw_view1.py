@@ -23,8 +23,10 @@ from facecli.calibration.fit import calibrate
 from facecli.config import DEFAULT_FMR, DEFAULT_MODEL, default_cache_dir
 from facecli.stats.intervals import clopper_pearson
 from facecli.templates.embedder import Embedder
+from facecli.trials.labelled import of_samples
 from facecli.trials.pairs import PairSet, read_pairs
-from facecli.trials.samples import Samples, cross, embed_pairs, listed, provenance
+from facecli.trials.samples import Samples, embed_pairs
+from facecli.trials.scored import listed_scores
 
 DATA = Path(__file__).parents[1] / "facecli" / "calibration" / "shipped"
 DESCRIPTION = "all comparisons of the 3,443 images in LFW's development training pairs (deep-funneled)"
@@ -61,20 +63,20 @@ def main() -> None:
 
 def judge(embedder_id: str, chosen: Samples, judged: Samples) -> Calibration:
     """Return the calibration on all comparisons of `chosen`, with the rates of all those of `judged`."""
-    comparisons, reported = cross(chosen), cross(judged)
+    train, test = of_samples(chosen, description="train"), of_samples(judged, description="test")
     return calibrate(
-        comparisons,
-        provenance(chosen, comparisons, "train"),
+        train.comparisons,
+        train.provenance,
         embedder_id=embedder_id,
-        reported=reported,
-        reported_on=provenance(judged, reported, "test"),
+        reported=test.comparisons,
+        reported_on=test.provenance,
     )
 
 
 def accuracy(chosen: Samples, train: PairSet, judged: Samples, test: PairSet) -> tuple[int, int, float]:
     """Return (right, pairs, threshold) at the threshold that is most accurate on the training pairs."""
-    _, threshold = listed(chosen, train).curve().best_accuracy()
-    pairs = listed(judged, test)
+    _, threshold = listed_scores(chosen, train).comparisons.curve().best_accuracy()
+    pairs = listed_scores(judged, test).comparisons
     return int(((pairs.similarity >= threshold) == pairs.mated).sum()), len(pairs), threshold
 
 

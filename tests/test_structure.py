@@ -262,3 +262,20 @@ def test_one_shot_commands_import_no_torch_and_no_onnx(cache_dir, people, probes
     assert run(code, *where, "verify", first, second, "--threshold", "0.9") == "[]"
     assert run(code, *where, "find", second, "--db", tmp_path / "people", "--threshold", "0.9") == "[]"
     assert run(code, *where, "embed", second) == "[]"
+
+
+def test_calibrating_pairs_needs_no_gallery(cache_dir, people, tmp_path):
+    """Nor anything else that keeps templates: a list of pairs is enough."""
+    names = sorted(place.name for place in people.iterdir() if place.is_dir() and place.name[0] != ".")
+    rows = [f"{a}/1.jpg,{a}/2.jpg\n{a}/1.jpg,{b}/1.jpg" for a, b in zip(names, names[1:], strict=False)]
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("\n".join(["left,right", *rows]))
+    code = (
+        "import sys\nfrom facecli.__main__ import main\n"
+        "sys.argv = ['facecli', *sys.argv[1:]]\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+        "print(sorted(name for name in sys.modules if name.startswith('facecli.gallery')))"
+    )
+    where = ("--cache", cache_dir, "--home", tmp_path / "home")
+    what = ("--pairs", pairs, "--root", people, "--replicates", 100, "--no-install")
+    assert run(code, *where, "calibrate", *what) == "[]"

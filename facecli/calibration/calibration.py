@@ -248,8 +248,8 @@ def marks(values: Iterable[str]) -> tuple[str, ...]:
 
     Among 10,000 and 10,000 others the chance that two are confused is 1e-4.
     """
-    found = {hashlib.sha256(v.encode("utf-8", "surrogateescape")).hexdigest()[:10] for v in values}
-    return tuple(sorted(found))
+    digests = {hashlib.sha256(v.encode("utf-8", "surrogateescape")).hexdigest()[:10] for v in values}
+    return tuple(sorted(digests))
 
 
 def _widest(factors: list[Interval]) -> Interval:

@@ -103,29 +103,29 @@ def make_rule(
     if not 0 < prior < 1:
         raise UsageError(f"a prior of {prior:g} is not between 0 and 1")
     if calibration is not None:
-        found: Calibration | None = load(calibration)
+        in_force: Calibration | None = load(calibration)
         source = f"calibration {calibration}"
     else:
-        found = find_calibration(embedder_id, user_dir)
+        in_force = find_calibration(embedder_id, user_dir)
         installed = installed_path(embedder_id, user_dir)
         source = (
             f"calibration {installed}" if installed.exists() else "the calibration that came with facecli"
         )
-        if found is None and beside is not None and beside.is_file():
-            found, source = load(beside), f"calibration {beside}, made when the model was trained"
-    if found is not None:
-        check(found, embedder_id)
+        if in_force is None and beside is not None and beside.is_file():
+            in_force, source = load(beside), f"calibration {beside}, made when the model was trained"
+    if in_force is not None:
+        check(in_force, embedder_id)
     if threshold is not None:
-        point = None if found is None else found.at(threshold)
-        return Rule(threshold, point, found, source if found is not None else "", prior)
-    if found is None:
+        point = None if in_force is None else in_force.at(threshold)
+        return Rule(threshold, point, in_force, source if in_force is not None else "", prior)
+    if in_force is None:
         raise NoCalibration(
             f"nobody calibrated the embedder '{embedder_id}', so no threshold is known",
             hint="calibrate it on pairs of your own, or give a threshold",
             advice="calibrate",
         )
-    point = found.threshold_for(fmr if fmr is not None else DEFAULT_FMR)
-    return Rule(point.threshold, point, found, source, prior)
+    point = in_force.threshold_for(fmr if fmr is not None else DEFAULT_FMR)
+    return Rule(point.threshold, point, in_force, source, prior)
 
 
 def rule_for_fpir(rule: Rule, fpir: float, samples: int) -> Rule:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from facecli.files import json_text
 from facecli.files.atomic import write_atomic
 from facecli.files.tables import read_bytes
 from facecli.stats.curve import Counts, ScoreCurve
+from facecli.stats.intervals import Interval
 from facecli.stats.probability import ReliabilityBin, ScoreMap
 
 FORMAT = "facecli calibration"
@@ -75,7 +77,7 @@ def to_json(calibration: Calibration) -> str:
     }
     text = json.dumps(document, indent=1, allow_nan=False)
     # Lists of numbers on one line each, a third of the size. Text is not touched: in JSON it has no line feed.
-    return re.sub(r"\[\n[^][{}\"]*\]", lambda found: re.sub(r"\s+", "", found[0]), text) + "\n"
+    return re.sub(r"\[\n[^][{}\"]*\]", lambda numbers: re.sub(r"\s+", "", numbers[0]), text) + "\n"
 
 
 def from_json(text: str | bytes, *, path: str | Path) -> Calibration:
@@ -151,10 +153,10 @@ def find_calibration(embedder_id: str, user_dir: Path) -> Calibration | None:
     next best is not silently taken.
     """
     path = installed_path(embedder_id, user_dir)
-    found = load(path) if path.exists() else shipped(embedder_id)
-    if found is not None:
-        check(found, embedder_id)
-    return found
+    calibration = load(path) if path.exists() else shipped(embedder_id)
+    if calibration is not None:
+        check(calibration, embedder_id)
+    return calibration
 
 
 def shipped(embedder_id: str) -> Calibration | None:
@@ -249,6 +251,19 @@ class _Reader:
                 return array.astype(dtype)
         raise self.wrong(key, "a list of numbers" if dtype is np.float64 else "a list of whole numbers")
 
+    def number_or_null(self, key: str) -> float | None:
+        return None if self.value.get(key, 0) is None else self.number(key)
+
+    def bounds(self, key: str) -> Interval:
+        pair = self.array(key, np.float64)
+        if pair.size != 2 or not 0 <= pair[0] <= pair[1] <= 1:
+            raise self.wrong(key, "the two bounds of a rate")
+        return float(pair[0]), float(pair[1])
+
+    def words(self, key: str) -> tuple[str, ...]:
+        # Marks: one string, which costs nothing to read where nobody asks.
+        return tuple(self.text(key).split())
+
     def inside(self, key: str) -> _Reader:
         if not isinstance(self.value.get(key), dict):
             raise self.wrong(key, "an object")
@@ -262,28 +277,20 @@ class _Reader:
         return [_Reader(v, f"{place}[{k}]", self.path) for k, v in enumerate(values)]
 
 
+_READ: dict[Any, Callable[[_Reader, str], Any]] = {
+    str: _Reader.text,
+    int: _Reader.whole,
+    float: _Reader.number,
+    float | None: _Reader.number_or_null,
+    Interval: _Reader.bounds,
+    tuple[str, ...]: _Reader.words,
+}
+"""How a field of a flat dataclass is read, by its type."""
+
+
 def _read_fields(reader: _Reader, kind: type) -> dict[str, Any]:
-    """Return the values of a flat dataclass by the types written in it."""
-    values: dict[str, Any] = {}
-    for field in fields(kind):
-        key, written = field.name, str(field.type)
-        if written == "str":
-            values[key] = reader.text(key)
-        elif written == "int":
-            values[key] = reader.whole(key)
-        elif written == "float":
-            values[key] = reader.number(key)
-        elif written == "float | None":
-            values[key] = None if reader.value.get(key, 0) is None else reader.number(key)
-        elif written == "Interval":
-            pair = reader.array(key, np.float64)
-            if pair.size != 2 or not 0 <= pair[0] <= pair[1] <= 1:
-                raise reader.wrong(key, "the two bounds of a rate")
-            values[key] = (float(pair[0]), float(pair[1]))
-        else:
-            # Marks: one string, which costs nothing to read where nobody asks.
-            values[key] = tuple(reader.text(key).split())
-    return values
+    """Return the values of a flat dataclass by the types of its fields."""
+    return {key: _READ[hint](reader, key) for key, hint in get_type_hints(kind).items()}
 
 
 def _read_point(reader: _Reader) -> OperatingPoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from facecli.stats.bootstrap import IdentityBootstrap, MatedDesign, NonmatedDesi
 from facecli.stats.comparisons import Comparisons, disjoint_splits
 from facecli.stats.curve import ScoreCurve
 from facecli.stats.intervals import Interval, trials_needed
-from facecli.stats.probability import Scores, cllr, fit, min_cllr, reliability
+from facecli.stats.probability import ScoreMap, Scores, cllr, fit, min_cllr, reliability
 
 FOLDS = 10
 """Groups of people for cross-fitting, fewer when there are fewer than thirty people."""
@@ -66,55 +67,26 @@ def calibrate(
         if data is not None:
             _check_some_succeeded(data)
     curve = chosen.curve()
-    eer, (_, accurate) = curve.eer(), curve.best_accuracy(prior=0.5)
-    thin = curve.thinned(decimals=DECIMALS, keep=[t for t in (eer.threshold, accurate) if np.isfinite(t)])
+    eer, (_, accurate) = curve.eer().threshold, curve.best_accuracy(prior=0.5)
+    thin = curve.thinned(decimals=DECIMALS, keep=[t for t in (eer, accurate) if np.isfinite(t)])
     folds = min(FOLDS, chosen.people // 3) if chosen.people >= 9 else 0
     score_map, held_out = fit(chosen, folds=folds, seed=seed)
-
-    judged = reported if reported is not None else chosen
-    judged_curve = reported.curve() if reported is not None else curve
-    basis, levels = OTHER_PEOPLE, None
-    if reported is None:
-        levels = _held_out_fmr(chosen, folds, seed) if folds else None
-        basis = CROSS_FITTED if levels is not None else IN_SAMPLE
-    thresholds = thin.thresholds
-    report = judged_curve.listed(thresholds) if levels is None else _cross_fitted(thin, chosen, levels)
-
-    wanted: list[tuple[str, float | None, float]] = [
-        ("eer", None, eer.threshold),
-        ("accuracy", None, accurate),
-    ]
-    for target in sorted({*targets, *_ladder(thin.n_nonmated)}, reverse=True):
-        if trials_needed(target) <= thin.n_nonmated:
-            wanted.append(("fmr", target, thin.threshold_for_fmr(target)))
-    spreads = _Spreads(judged, seed, replicates) if judged.people else None
+    judged = _judged(chosen, curve, reported, folds, seed)
+    spreads = _Spreads(judged.comparisons, seed, replicates) if judged.comparisons.people else None
+    wanted = [("eer", None, eer), ("accuracy", None, accurate), *_at_targets(thin, targets)]
     points = []
-    for done, (name, wanted_target, wanted_threshold) in enumerate(wanted):
-        threshold = _kept(thin, wanted_threshold)
-        if levels is None:
-            matched = judged.similarity.astype(np.float64) >= threshold
-        else:
-            matched = levels <= thin.fmr[np.searchsorted(thresholds, threshold)]
-        points.append(_point(name, wanted_target, threshold, thin, judged, matched, spreads, basis))
+    for done, (name, target, threshold) in enumerate(wanted, start=1):
+        points.append(_point(name, target, _thinned(threshold, thin), thin, judged, spreads))
         if progress is not None:
-            progress(done + 1, len(wanted))
-
-    scores = Scores.of(judged.similarity[judged.mated], judged.similarity[~judged.mated])
-    quality = Quality(
-        cllr=cllr(scores, score_map),
-        min_cllr=min_cllr(scores),
-        auc=judged_curve.auc(),
-        held_out_cllr=held_out,
-        reliability=reliability(scores, score_map),
-    )
+            progress(done, len(wanted))
     return Calibration(
         embedder_id=embedder_id,
-        basis=basis,
+        basis=judged.basis,
         chosen=thin,
-        reported=report,
+        reported=judged.along(thin),
         points=tuple(points),
         score_map=score_map,
-        quality=quality,
+        quality=_quality(judged, score_map, held_out),
         chosen_on=chosen_on,
         reported_on=reported_on if reported is not None else None,
         seed=seed,
@@ -162,6 +134,42 @@ def _check_some_succeeded(data: Comparisons) -> None:
             )
 
 
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """The comparisons that rates are reported from, and how thresholds are held against them.
+
+    `curve` is theirs. `levels` is None where a threshold is held against each comparison as it is, else what
+    `_held_out_fmr` returns.
+    """
+
+    comparisons: Comparisons
+    curve: ScoreCurve
+    basis: str
+    levels: Floats | None = None
+
+    def matched(self, threshold: float, thin: ScoreCurve) -> Mask:
+        """Return [P] which comparisons match at a threshold of `thin`."""
+        if self.levels is None:
+            return self.comparisons.similarity.astype(np.float64) >= threshold
+        return self.levels <= thin.fmr[np.searchsorted(thin.thresholds, threshold)]
+
+    def along(self, thin: ScoreCurve) -> ScoreCurve:
+        """Return the errors at all thresholds of `thin`."""
+        if self.levels is None:
+            return self.curve.listed(thin.thresholds)
+        return _cross_fitted(thin, self.comparisons, self.levels)
+
+
+def _judged(
+    chosen: Comparisons, curve: ScoreCurve, reported: Comparisons | None, folds: int, seed: int
+) -> _Judged:
+    """Return what rates are reported from: other people, else held-out people, else the same comparisons."""
+    if reported is not None:
+        return _Judged(reported, reported.curve(), OTHER_PEOPLE)
+    levels = _held_out_fmr(chosen, folds, seed) if folds else None
+    return _Judged(chosen, curve, IN_SAMPLE if levels is None else CROSS_FITTED, levels)
+
+
 class _Spreads:
     """Draws people once, and turns errors into the bounds of their rates as factors of the rates."""
 
@@ -182,29 +190,48 @@ class _Spreads:
         )
 
 
+def _at_targets(thin: ScoreCurve, targets: Sequence[float]) -> list[tuple[str, float | None, float]]:
+    """Return (name, target, threshold) at the FMRs 1, 2 and 5 times powers of ten, and `targets`, if supported."""
+    ladder = (float(f"{digit}e-{power}") for power in range(1, 12) for digit in (1, 2, 5))
+    rates = sorted({*targets, *(rate for rate in ladder if rate <= 0.1)}, reverse=True)
+    supported = [rate for rate in rates if trials_needed(rate) <= thin.n_nonmated]
+    return [("fmr", rate, thin.threshold_for_fmr(rate)) for rate in supported]
+
+
 def _point(
     name: str,
     target: float | None,
     threshold: float,
     thin: ScoreCurve,
-    judged: Comparisons,
-    matched: Mask,
+    judged: _Judged,
     spreads: _Spreads | None,
-    basis: str,
 ) -> OperatingPoint:
-    false, missed = matched & ~judged.mated, ~matched & judged.mated
-    n_mated = int(np.count_nonzero(judged.mated))
+    matched, mated = judged.matched(threshold, thin), judged.comparisons.mated
+    false, missed = matched & ~mated, ~matched & mated
+    n_mated = int(np.count_nonzero(mated))
     chosen_false, chosen_missed = thin.at(threshold)
     return operating_point(
         name,
         threshold,
         target,
         (int(np.count_nonzero(false)), int(np.count_nonzero(missed))),
-        (len(judged) - n_mated, n_mated),
+        (mated.size - n_mated, n_mated),
         (chosen_false / thin.n_nonmated, chosen_missed / thin.n_mated),
         spreads.at(false, missed) if spreads is not None else ((1.0, 1.0), (1.0, 1.0)),
-        judged.people,
-        basis,
+        judged.comparisons.people,
+        judged.basis,
+    )
+
+
+def _quality(judged: _Judged, score_map: ScoreMap, held_out_cllr: dict[str, float]) -> Quality:
+    similarity, mated = judged.comparisons.similarity, judged.comparisons.mated
+    scores = Scores.of(similarity[mated], similarity[~mated])
+    return Quality(
+        cllr=cllr(scores, score_map),
+        min_cllr=min_cllr(scores),
+        auc=judged.curve.auc(),
+        held_out_cllr=held_out_cllr,
+        reliability=reliability(scores, score_map),
     )
 
 
@@ -243,15 +270,10 @@ def _cross_fitted(thin: ScoreCurve, comparisons: Comparisons, levels: Floats) ->
     )
 
 
-def _kept(thin: ScoreCurve, threshold: float) -> float:
-    """Return the kept threshold at or above `threshold`."""
+def _thinned(threshold: float, thin: ScoreCurve) -> float:
+    """Return the threshold of `thin` at or above `threshold`, else its highest."""
     k = int(np.searchsorted(thin.thresholds, threshold, "left"))
     return float(thin.thresholds[min(k, thin.thresholds.size - 1)])
-
-
-def _ladder(n_nonmated: int) -> list[float]:
-    rates = [float(f"{digit}e-{power}") for power in range(1, 12) for digit in (1, 2, 5)]
-    return [rate for rate in rates if rate <= 0.1 and trials_needed(rate) <= n_nonmated]
 
 
 def _factors(replicates: Floats, rate: float) -> Interval:

@@ -1,7 +1,7 @@
 """Groups of options: a dataclass whose fields are options stands for all of them in a command's signature.
 
 A field is `name: Annotated[type, typer.Option(...)] = default`; a subclass overrides a default. So an option is said
-once, however many commands take it.
+once, however many commands take it. `panel = "Data"` in the class heads the options that name no panel of `--help`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
+from copy import copy
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -60,17 +61,20 @@ def _options(kind: Any) -> tuple[inspect.Parameter, ...]:
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
             default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=_chosen(hints[field.name]),
+            annotation=_option(hints[field.name], getattr(kind, "panel", None)),
         )
         for field in fields(kind)
     )
 
 
-def _chosen(annotation: Any) -> Any:
-    """Return a field's annotation, where `OneOf` is in it with a `Literal` of its names for the type."""
-    kind, *rest = get_args(annotation) if get_origin(annotation) is Annotated else [annotation]
-    for table in rest:
-        if isinstance(table, OneOf):
-            choice: Any = Literal[tuple(table.names)]
-            return Annotated[(choice | None if type(None) in get_args(kind) else choice, *rest)]
-    return annotation
+def _option(hint: Any, panel: str | None) -> Any:
+    """Return a field's annotation: `OneOf` as a `Literal` of its names, and under `panel` unless it has its own."""
+    kind, *notes = get_args(hint) if get_origin(hint) is Annotated else [hint]
+    for k, note in enumerate(notes):
+        if isinstance(note, OneOf):
+            choice: Any = Literal[tuple(note.names)]
+            kind = choice | None if type(None) in get_args(kind) else choice
+        elif panel is not None and note.rich_help_panel is None:
+            notes[k] = copy(note)
+            notes[k].rich_help_panel = panel
+    return Annotated[(kind, *notes)] if notes else kind

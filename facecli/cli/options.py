@@ -198,22 +198,68 @@ class AllFacesOptions(EnrolOptions):
 
 
 @dataclass(frozen=True)
-class RuleOptions:
-    """How the threshold is chosen."""
+class ThresholdOptions:
+    """Which threshold is in force."""
 
     fmr: Fmr = None
     threshold: Threshold = None
     calibration: CalibrationFile = None
+
+
+@dataclass(frozen=True)
+class RuleOptions(ThresholdOptions):
+    """How it is decided: by which threshold, and with which probability of a match before looking."""
+
     prior: Prior = config.DEFAULT_PRIOR
 
 
 @dataclass(frozen=True)
-class OutputOptions:
-    """Where records go, and in which format."""
+class TrialOptions:
+    """Labelled comparisons: of listed pairs, of a database, or with the scores of any tool."""
+
+    panel = "Data"
+
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            "--pairs", help="A csv of left,right,mated, or LFW's pairs.txt; '-' reads it from stdin."
+        ),
+    ] = None
+    db: Annotated[
+        Path | None,
+        typer.Option("--db", help="A database, or templates of `embed`: all photos with one another."),
+    ] = None
+    scores: Annotated[
+        str | None,
+        typer.Option("--scores", help="A csv of similarity,mated made by any tool; '-' reads it from stdin."),
+    ] = None
+    every: Annotated[
+        bool, typer.Option("--cross", help="Compare all images of the pairs with one another.")
+    ] = False
+    root: Root = None
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """What is drawn at random."""
+
+    replicates: Replicates = config.DEFAULT_REPLICATES
+    seed: Seed = 0
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """How records are shown."""
 
     form: Format = "auto"
-    output: OutFile = None
     quiet: Quiet = False
+
+
+@dataclass(frozen=True)
+class OutputOptions(RecordOptions):
+    """The same, and where they go."""
+
+    output: OutFile = None
 
 
 @dataclass(frozen=True)

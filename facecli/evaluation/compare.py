@@ -76,14 +76,14 @@ def compare(this: System, other: System, resampling: dict[str, Resampling | None
             hint="evaluate both on the same pairs or people, in the same order",
         )
     theirs = {_key(h): h for h in other.headlines}
-    found = [
+    differences = [
         _difference(mine, theirs[_key(mine)], resampling.get(mine.figure.task))
         for mine in this.headlines
         if _key(mine) in theirs
     ]
-    if not found:
+    if not differences:
         raise BadInput("the two results have no figure in common", path=other.embedder_id)
-    return tuple(found)
+    return tuple(differences)
 
 
 def error_records(headlines: Iterable[Headline]) -> list[dict[str, Any]]:

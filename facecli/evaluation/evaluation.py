@@ -101,9 +101,9 @@ def run(
     subject. Raises `BadInput` for data without mated or non-mated comparisons, and what `compare` raises.
     """
     verification = identification = None
-    if data.scored is not None:
+    if data.labelled is not None:
         verification = evaluate(
-            data.scored,
+            data.labelled.scored,
             threshold=threshold,
             targets=targets,
             seed=seed,
@@ -124,7 +124,7 @@ def run(
             identification = evaluate_probes(data.gallery, data.probes, **shared)  # type: ignore[arg-type]
     signature = _signature(data, verification, identification, embedder_id, threshold, seed, replicates)
     groups = _groups(data, verification, group_by, groups_file, seed, replicates)
-    made = Evaluation(
+    evaluation = Evaluation(
         data=data,
         verification=verification,
         identification=identification,
@@ -135,22 +135,22 @@ def run(
         warnings=(*remarks, *data.remarks, *_doubts(signature, verification, identification)),
         signature=signature,
     )
-    return made if other is None else compared(made, other)
+    return evaluation if other is None else compared(evaluation, other)
 
 
 def compared(this: Evaluation, other: System) -> Evaluation:
     """Return the evaluation with its differences from `other`; raises what `compare` raises."""
-    signature, found = this.signature, this.identification
+    signature, identification = this.signature, this.identification
     resampling = {}
     if this.verification is not None:
         resampling[VERIFICATION] = resampling_of(
             this.verification.scored, signature.seed, signature.replicates
         )
-    if found is not None:
+    if identification is not None:
         resampling[IDENTIFICATION] = search_resampling(
-            found.person[found.nonmated],
-            found.person[found.mated],
-            len(found.people),
+            identification.person[identification.nonmated],
+            identification.person[identification.mated],
+            len(identification.people),
             signature.seed,
             signature.replicates,
         )
@@ -160,7 +160,7 @@ def compared(this: Evaluation, other: System) -> Evaluation:
 
 def _groups(
     data: EvalData,
-    found: Verification | None,
+    verification: Verification | None,
     column: str,
     file: Path | None,
     seed: int,
@@ -175,25 +175,32 @@ def _groups(
                 advice="name_group",
             )
         return []
-    if found is None:
+    if verification is None:
         raise UsageError(
             "groups need comparisons", hint="a search of a gallery has none", advice="group_comparisons"
         )
     if file is not None:
         group_of = read_groups(file, column)
-        return by_people(found.scored, found.tails, found.shared, group_of, seed=seed, replicates=replicates)
+        return by_people(
+            verification.scored,
+            verification.tails,
+            verification.shared,
+            group_of,
+            seed=seed,
+            replicates=replicates,
+        )
     check_column(column, data.columns)
-    if not isinstance(found.scored, ListedScores):
+    if not isinstance(verification.scored, ListedScores):
         raise UsageError(
             "only listed pairs have columns",
             hint="group people by a table of subjects",
             advice="group_people",
         )
-    mated = found.scored.comparisons.mated
+    mated = verification.scored.comparisons.mated
     return by_pairs(
-        found.scored,
-        found.tails,
-        found.shared,
+        verification.scored,
+        verification.tails,
+        verification.shared,
         data.columns[column],
         mated,
         seed=seed,
@@ -235,14 +242,14 @@ def _signature(
 def _doubts(
     signature: Signature, verification: Verification | None, identification: Identification | None
 ) -> list[str]:
-    found = []
+    doubts = []
     if verification is not None and not verification.scored.people:
-        found.append(
+        doubts.append(
             "nobody says who is who, so the intervals take comparisons as independent and are too narrow if"
             " people take part more than once (columns left_subject and right_subject cure this)"
         )
     elif signature.people < FEW_PEOPLE:
-        found.append(
+        doubts.append(
             f"only {signature.people} people: the spread between people is hardly known,"
             f" so the intervals are too narrow below about {FEW_PEOPLE}"
         )
@@ -250,14 +257,14 @@ def _doubts(
     lacking = [] if verification is None else [t for t in verification.unsupported if t >= 1e-3]
     if verification is not None and lacking:
         wanted = ", ".join(f"{t:g}" for t in lacking)
-        found.append(
+        doubts.append(
             f"{verification.curve.n_nonmated:,} non-mated comparisons cannot support an FMR of {wanted}"
             " (3 / FMR are needed): left out"
         )
     if identification is not None and identification.unsupported:
         wanted = ", ".join(f"{t:g}" for t in identification.unsupported)
-        found.append(
+        doubts.append(
             f"{identification.nonmated.size:,} searches by strangers cannot support an FPIR of {wanted}"
             " (3 / FPIR are needed): left out"
         )
-    return found
+    return doubts

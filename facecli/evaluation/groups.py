@@ -49,17 +49,19 @@ def read_groups(path: str | Path, column: str) -> dict[str, str]:
     table = parse_table(read_bytes(path), source=str(path), required=("subject", column), known=())
     if table.errors:
         raise table.in_order()[0]
-    found: dict[str, str] = {}
+    group_of: dict[str, str] = {}
     for line, row in table.rows:
         subject, group = row["subject"].strip(), row[column].strip()
-        if found.setdefault(subject, group) != group:
-            raise BadInput(f"line {line}: '{subject}' is of '{found[subject]}' and of '{group}'", path=path)
-    return found
+        if group_of.setdefault(subject, group) != group:
+            raise BadInput(
+                f"line {line}: '{subject}' is of '{group_of[subject]}' and of '{group}'", path=path
+            )
+    return group_of
 
 
 def by_people(
     scored: Scored,
-    kept: Tails,
+    tails: Tails,
     threshold: float,
     group_of: Mapping[str, str],
     *,
@@ -79,7 +81,7 @@ def by_people(
         raise BadInput(f"no subject is in a group, such as '{scored.people[0]}'", hint="names must be equal")
     groups = [group_of.get(name, UNKNOWN) for name in scored.people]
     names, code = np.unique(np.array(groups), return_inverse=True)
-    false, missed = kept.false(threshold), kept.missed(threshold)
+    false, missed = tails.false(threshold), tails.missed(threshold)
     false_left, false_right = scored.persons(false)
     missed_person = scored.persons(missed)[0]
     rows = []
@@ -112,7 +114,7 @@ def by_people(
 
 def by_pairs(
     scored: Scored,
-    kept: Tails,
+    tails: Tails,
     threshold: float,
     groups: Sequence[str],
     mated: NDArray[np.bool_],
@@ -124,7 +126,7 @@ def by_pairs(
     if len(groups) != mated.size:
         raise BadInput(f"{len(groups)} groups do not fit {mated.size} comparisons")
     names, code = np.unique(np.array([g.strip() for g in groups]), return_inverse=True)
-    false, missed = kept.false(threshold), kept.missed(threshold)
+    false, missed = tails.false(threshold), tails.missed(threshold)
     rows = []
     for k, name in enumerate(names.tolist()):
         here = np.flatnonzero(code == k)
@@ -156,7 +158,7 @@ def by_pairs(
 
 def with_ratios(rows: Sequence[GroupRates]) -> list[GroupRates]:
     """Return the groups with the ratio of each rate to the lowest one."""
-    made = []
+    groups = []
     lowest = {
         name: min(
             (getattr(r, name).value for r in rows if getattr(r, name) and r.group != ACROSS), default=0.0
@@ -168,8 +170,8 @@ def with_ratios(rows: Sequence[GroupRates]) -> list[GroupRates]:
             None if figure is None or not low or row.group == ACROSS else figure.value / low
             for figure, low in ((row.fmr, lowest["fmr"]), (row.fnmr, lowest["fnmr"]))
         ]
-        made.append(GroupRates(row.group, row.people, row.fmr, row.fnmr, ratios[0], ratios[1]))
-    return made
+        groups.append(GroupRates(row.group, row.people, row.fmr, row.fnmr, ratios[0], ratios[1]))
+    return groups
 
 
 def worst_ratio(rows: Sequence[GroupRates], name: str) -> tuple[str, str, float] | None:

@@ -39,7 +39,7 @@ BLOCK_SCORES = 4_000_000
 class Identification:
     """The outcome.
 
-    `found` holds the searches; `mated` and `nonmated` int are the probes (rows of `probes`) of the searches of each
+    `searches` holds all of them; `mated` and `nonmated` int are the probes (rows of `probes`) of the searches of each
     kind, in the order of the headlines' positions. `cmc` is float64 [R], None without mated searches; `curve` has
     FPIR as its FMR and FNIR as its FNMR, None where one kind is missing.
     """
@@ -47,7 +47,7 @@ class Identification:
     probes: Samples
     gallery_subjects: int
     gallery_samples: int
-    found: Searches
+    searches: Searches
     mated: Ints
     nonmated: Ints
     people: tuple[str, ...]
@@ -72,10 +72,10 @@ def evaluate_database(
     progress: Progress | None = None,
 ) -> Identification:
     """Search a database with each of its own samples, leaving it out. See `evaluate_probes`."""
-    found = _searched(samples, samples, True, progress)
+    searched = _searched(samples, samples, True, progress)
     # With the subject left out, every sample is also a stranger.
     nonmated = np.arange(len(samples))
-    return _outcome(samples, samples, found, nonmated, threshold, seed, replicates)
+    return _outcome(samples, samples, searched, nonmated, threshold, seed, replicates)
 
 
 def evaluate_probes(
@@ -92,8 +92,10 @@ def evaluate_probes(
     A failed probe is a miss, and no false positive; so is a subject all of whose gallery samples failed. Intervals
     resample the people of the probes; the gallery stays. Raises `BadInput` where a subject is not known.
     """
-    found = _searched(gallery, probes, False, progress)
-    return _outcome(gallery, probes, found, np.flatnonzero(np.isnan(found.mate)), threshold, seed, replicates)
+    searched = _searched(gallery, probes, False, progress)
+    return _outcome(
+        gallery, probes, searched, np.flatnonzero(np.isnan(searched.mate)), threshold, seed, replicates
+    )
 
 
 def _searched(gallery: Samples, probes: Samples, leave_out: bool, progress: Progress | None) -> Searches:
@@ -122,53 +124,44 @@ def _searched(gallery: Samples, probes: Samples, leave_out: bool, progress: Prog
 def _outcome(
     gallery: Samples,
     probes: Samples,
-    found: Searches,
+    searched: Searches,
     nonmated: Ints,
     threshold: float | None,
     seed: int,
     replicates: int,
 ) -> Identification:
-    mated = np.flatnonzero(~np.isnan(found.mate))
+    mated = np.flatnonzero(~np.isnan(searched.mate))
     people, person = np.unique(np.array(probes.subjects), return_inverse=True)
     n_subjects = len(set(gallery.subjects))
     failed: NDArray[np.bool_] = np.asarray(np.isnan(probes.templates).any(axis=1), dtype=bool)
-    made: list[Headline] = []
-    unsupported: list[float] = []
-    curve = None
+    mates, strangers = searched.mate[mated], searched.other[nonmated]
+    curve = ScoreCurve.from_scores(mates, strangers) if mated.size and nonmated.size else None
+    supported = [] if curve is None else [rate for rate in FPIRS if trials_needed(rate) <= nonmated.size]
+    headlines: list[Headline] = []
     if mated.size:
-        for k in RANKS:
-            if k == 1 or k < n_subjects:
-                made.append(_rank(found.rank[mated], failed[mated], k))
-    if nonmated.size:
-        strangers = found.other[nonmated]
-        mates = found.mate[mated]
-        if threshold is not None:
-            made.append(_fpir(strangers, threshold, failed[nonmated]))
-            if mated.size:
-                made.append(_fnir(mates, AT_THRESHOLD, threshold, failed[mated]))
-        if mated.size:
-            curve = ScoreCurve.from_scores(mates, strangers)
-            for target in FPIRS:
-                if trials_needed(target) > nonmated.size:
-                    unsupported.append(target)
-                    continue
-                made.append(_fnir(mates, f"fpir {target:g}", curve.threshold_for_fmr(target), failed[mated]))
-    elif threshold is not None and mated.size:
-        made.append(_fnir(found.mate[mated], AT_THRESHOLD, threshold, failed[mated]))
+        ranks = [k for k in RANKS if k == 1 or k < n_subjects]
+        headlines += [_rank(searched.rank[mated], failed[mated], k) for k in ranks]
+    if threshold is not None and nonmated.size:
+        headlines.append(_fpir(strangers, threshold, failed[nonmated]))
+    if threshold is not None and mated.size:
+        headlines.append(_fnir(mates, AT_THRESHOLD, threshold, failed[mated]))
+    if curve is not None:
+        chosen = [(f"fpir {rate:g}", curve.threshold_for_fmr(rate)) for rate in supported]
+        headlines += [_fnir(mates, at, chosen_threshold, failed[mated]) for at, chosen_threshold in chosen]
     resampling = search_resampling(person[nonmated], person[mated], len(people), seed, replicates)
     return Identification(
         probes=probes,
         gallery_subjects=n_subjects,
         gallery_samples=len(gallery),
-        found=found,
+        searches=searched,
         mated=mated,
         nonmated=nonmated,
         people=tuple(people.tolist()),
         person=person,
-        cmc=cmc(found, min(CMC_RANKS, n_subjects)) if mated.size else None,
+        cmc=cmc(searched, min(CMC_RANKS, n_subjects)) if mated.size else None,
         curve=curve,
-        headlines=tuple(with_interval(h, resampling) for h in made),
-        unsupported=tuple(unsupported),
+        headlines=tuple(with_interval(headline, resampling) for headline in headlines),
+        unsupported=() if curve is None else tuple(rate for rate in FPIRS if rate not in supported),
     )
 
 
@@ -194,8 +187,8 @@ def _fnir(mates: NDArray[np.float64], at: str, threshold: float, failed: NDArray
 
 def _fpir(strangers: NDArray[np.float64], threshold: float, failed: NDArray[np.bool_]) -> Headline:
     false = np.flatnonzero(matches(strangers, threshold))
-    made = _headline("fpir", AT_THRESHOLD, false, strangers.size, threshold, failed)
-    return replace(made, false=false, missed=made.missed[:0], weights=(1.0, 0.0))
+    headline = _headline("fpir", AT_THRESHOLD, false, strangers.size, threshold, failed)
+    return replace(headline, false=false, missed=headline.missed[:0], weights=(1.0, 0.0))
 
 
 def _headline(

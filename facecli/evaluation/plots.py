@@ -36,43 +36,43 @@ _STYLE: Any = {
 }
 
 
-def save(found: Evaluation, kind: str, path: Path) -> None:
+def save(evaluation: Evaluation, kind: str, path: Path) -> None:
     """Write the picture `kind` to `path`, whose ending is one of `ENDINGS`; same evaluation, same bytes.
 
     Raises `BadInput` when the evaluation has no such curve, `UsageError` when the file cannot be written.
     """
-    data = drawn(found, kind, path.suffix.lower()[1:])
+    data = drawn(evaluation, kind, path.suffix.lower()[1:])
     try:
         write_atomic(path, data)
     except OSError as error:
         raise UsageError(f"the picture cannot be written ({reason(error)})", path=path) from error
 
 
-def available(found: Evaluation) -> list[str]:
+def available(evaluation: Evaluation) -> list[str]:
     """Return the kinds of pictures that the evaluation has the data for."""
     kinds = []
-    if found.verification is not None:
+    if evaluation.verification is not None:
         kinds += ["det", "roc", "scores"]
-    if found.identification is not None and found.identification.cmc is not None:
+    if evaluation.identification is not None and evaluation.identification.cmc is not None:
         kinds.append("cmc")
-    if found.identification is not None and found.identification.curve is not None:
+    if evaluation.identification is not None and evaluation.identification.curve is not None:
         kinds.append("search")
     return kinds
 
 
-def drawn(found: Evaluation, kind: str, ending: str) -> bytes:
+def drawn(evaluation: Evaluation, kind: str, ending: str) -> bytes:
     """Return the picture `kind` as the bytes of a file."""
     import matplotlib
 
-    if kind not in available(found):
-        there = ", ".join(available(found))
+    if kind not in available(evaluation):
+        there = ", ".join(available(evaluation))
         raise BadInput(f"there is no {kind} in this evaluation", hint=f"it has {there}" if there else "")
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(5.8, 4.1), layout="constrained")
         axes = figure.add_subplot()
-        KINDS[kind](found, axes)
+        KINDS[kind](evaluation, axes)
         buffer = io.BytesIO()
         # Dates would make two runs differ.
         dated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(ending, {})
@@ -80,24 +80,24 @@ def drawn(found: Evaluation, kind: str, ending: str) -> bytes:
     return buffer.getvalue()
 
 
-def _det(found: Evaluation, axes: Any) -> None:
-    if found.verification is None:
+def _det(evaluation: Evaluation, axes: Any) -> None:
+    if evaluation.verification is None:
         return
-    curve = found.verification.curve
+    curve = evaluation.verification.curve
     _deviate_axes(axes, curve, "FMR", "FNMR")
-    _points(axes, curve, [h.figure for h in found.verification.headlines if h.figure.name == "fnmr"])
+    _points(axes, curve, [h.figure for h in evaluation.verification.headlines if h.figure.name == "fnmr"])
     _legend(axes)
 
 
-def _search(found: Evaluation, axes: Any) -> None:
-    if found.identification is None or found.identification.curve is None:
+def _search(evaluation: Evaluation, axes: Any) -> None:
+    if evaluation.identification is None or evaluation.identification.curve is None:
         return
-    curve = found.identification.curve
+    curve = evaluation.identification.curve
     _deviate_axes(axes, curve, "FPIR", "FNIR")
     _points(
         axes,
         curve,
-        [h.figure for h in found.identification.headlines if h.figure.name == "fnir"],
+        [h.figure for h in evaluation.identification.headlines if h.figure.name == "fnir"],
     )
     _legend(axes)
 
@@ -159,10 +159,10 @@ def _legend(axes: Any) -> None:
         axes.legend(frameon=False, fontsize=8.5, labelcolor=SOFT)
 
 
-def _roc(found: Evaluation, axes: Any) -> None:
-    if found.verification is None:
+def _roc(evaluation: Evaluation, axes: Any) -> None:
+    if evaluation.verification is None:
         return
-    curve = found.verification.curve
+    curve = evaluation.verification.curve
     fmr, tar = curve.fmr, 1 - curve.fnmr
     floor = 0.5 / curve.n_nonmated
     # Many steps of the same height say nothing more.
@@ -180,30 +180,34 @@ def _round_down(value: float) -> float:
     return float(np.floor(value * 10) / 10)
 
 
-def _scores(found: Evaluation, axes: Any) -> None:
-    if found.verification is None:
+def _scores(evaluation: Evaluation, axes: Any) -> None:
+    if evaluation.verification is None:
         return
-    edges, mated, nonmated = score_counts(found.verification.curve, 80)
+    edges, mated, nonmated = score_counts(evaluation.verification.curve, 80)
     for shares, colour, name in ((nonmated, NONMATED, "non-mated"), (mated, MATED, "mated")):
         axes.stairs(shares, edges, fill=True, color=colour, alpha=0.35)
         axes.stairs(shares, edges, color=colour, linewidth=1.2, label=name)
-    if np.isfinite(found.verification.shared):
+    if np.isfinite(evaluation.verification.shared):
         name = (
-            "threshold in force" if found.verification.threshold is not None else "threshold at a fixed FMR"
+            "threshold in force"
+            if evaluation.verification.threshold is not None
+            else "threshold at a fixed FMR"
         )
-        axes.axvline(found.verification.shared, color=INK, linewidth=1.1, linestyle=(0, (4, 3)), label=name)
+        axes.axvline(
+            evaluation.verification.shared, color=INK, linewidth=1.1, linestyle=(0, (4, 3)), label=name
+        )
     axes.set_xlabel("similarity")
     axes.set_ylabel("share of comparisons")
     axes.set_ylim(bottom=0)
     _legend(axes)
 
 
-def _cmc(found: Evaluation, axes: Any) -> None:
-    if found.identification is None or found.identification.cmc is None:
+def _cmc(evaluation: Evaluation, axes: Any) -> None:
+    if evaluation.identification is None or evaluation.identification.cmc is None:
         return
-    values = found.identification.cmc
+    values = evaluation.identification.cmc
     axes.plot(np.arange(1, values.size + 1), values, color=MATED, linewidth=1.8, marker="o", markersize=3)
-    for headline in found.identification.headlines:
+    for headline in evaluation.identification.headlines:
         figure = headline.figure
         if figure.name == "rank" and figure.interval is not None:
             rank = int(figure.at.split()[1])

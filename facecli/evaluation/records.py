@@ -50,16 +50,16 @@ SHOWN = 5
 """Rows of the worst pairs of a kind, people and failures that a terminal gets; the other formats have them all."""
 
 
-def records(found: Evaluation, *, saved: bool = False) -> Iterator[Record]:
+def records(evaluation: Evaluation, *, saved: bool = False) -> Iterator[Record]:
     """Yield the records of an evaluation; with `saved` those too that let the result be compared and drawn."""
-    for figure in found.figures:
+    for figure in evaluation.figures:
         yield {"kind": "figure", **figure_record(figure)}
-    search = found.identification
+    search = evaluation.identification
     if search is not None and search.cmc is not None:
         yield {"kind": "cmc", "task": IDENTIFICATION, "values": [round(v, 6) for v in search.cmc.tolist()]}
-    for row in found.groups:
+    for row in evaluation.groups:
         yield from _group_records(row)
-    for pair in found.pairs:
+    for pair in evaluation.pairs:
         yield {
             "kind": "pair",
             "name": pair.kind,
@@ -70,9 +70,9 @@ def records(found: Evaluation, *, saved: bool = False) -> Iterator[Record]:
             "value": round(pair.similarity, 6),
             "error": pair.error,
         }
-    for person in found.people:
+    for person in evaluation.people:
         yield {"kind": "person", **asdict(person)}
-    for d in found.differences:
+    for d in evaluation.differences:
         low, high = d.interval if d.interval is not None else (None, None)
         yield {
             "kind": "difference",
@@ -88,22 +88,22 @@ def records(found: Evaluation, *, saved: bool = False) -> Iterator[Record]:
             "only_this": d.only_this,
             "only_other": d.only_other,
             "p_value": d.p_value,
-            "other_id": found.other_id,
+            "other_id": evaluation.other_id,
         }
-    for failure in found.data.failures:
+    for failure in evaluation.data.failures:
         yield {
             "kind": "failure",
             "left": failure.path,
             "error": {"code": failure.code, "message": failure.message},
         }
-    for wrong in found.data.errors:
+    for wrong in evaluation.data.errors:
         yield {"kind": "failure", "left": wrong.path, "error": wrong.record()}
-    for warning in found.warnings:
+    for warning in evaluation.warnings:
         yield {"kind": "warning", "message": warning}
     if saved:
-        yield from _curve_records(found)
-        yield from error_records(found.headlines)
-    yield {"kind": "signature", **asdict(found.signature)}
+        yield from _curve_records(evaluation)
+        yield from error_records(evaluation.headlines)
+    yield {"kind": "signature", **asdict(evaluation.signature)}
 
 
 def flat(record: Record) -> list[Record]:
@@ -122,10 +122,10 @@ def flat(record: Record) -> list[Record]:
     return [row]
 
 
-def tables(found: Evaluation, *, most: int = SHOWN) -> Iterator[tuple[str, list[str], list[Record]]]:
+def tables(evaluation: Evaluation, *, most: int = SHOWN) -> Iterator[tuple[str, list[str], list[Record]]]:
     """Yield (title, columns, rows) of each table, `most` rows of the long ones; a title says what is left out."""
     by_kind: dict[str, list[Record]] = {}
-    for record in records(found):
+    for record in records(evaluation):
         by_kind.setdefault(record["kind"], []).append(record)
     for kind, columns in TABLES.items():
         rows = by_kind.get(kind, [])
@@ -138,9 +138,9 @@ def tables(found: Evaluation, *, most: int = SHOWN) -> Iterator[tuple[str, list[
             title += f" ({most} of {len(rows):,})"
             rows = rows[:most]
         if kind == "group":
-            title = f"Groups by {found.group_by}"
+            title = f"Groups by {evaluation.group_by}"
         elif kind == "difference":
-            title = f"This system and {found.other_id}"
+            title = f"This system and {evaluation.other_id}"
         shown = [row for record in rows for row in _shown(kind, record)]
         yield title, columns, shown
 
@@ -222,12 +222,12 @@ def _group_records(row: GroupRates) -> Iterator[Record]:
             }
 
 
-def _curve_records(found: Evaluation) -> Iterator[Record]:
+def _curve_records(evaluation: Evaluation) -> Iterator[Record]:
     curves = []
-    if found.verification is not None:
-        curves.append((VERIFICATION, found.verification.curve))
-    if found.identification is not None and found.identification.curve is not None:
-        curves.append((IDENTIFICATION, found.identification.curve))
+    if evaluation.verification is not None:
+        curves.append((VERIFICATION, evaluation.verification.curve))
+    if evaluation.identification is not None and evaluation.identification.curve is not None:
+        curves.append((IDENTIFICATION, evaluation.identification.curve))
     for task, curve in curves:
         if curve.thresholds.size < 2:
             continue

@@ -72,13 +72,13 @@ figcaption{color:var(--soft);font-size:.88rem;margin-top:4px}
 """
 
 
-def write(found: Evaluation, folder: Path) -> Path:
+def write(evaluation: Evaluation, folder: Path) -> Path:
     """Write the page to `folder`, made if need be; return its path. The same evaluation gives the same bytes.
 
     Raises `UsageError` when it cannot be written.
     """
     target = folder / NAME
-    page = html(found)
+    page = html(evaluation)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(target, page.encode("utf-8", "backslashreplace"))
@@ -87,30 +87,30 @@ def write(found: Evaluation, folder: Path) -> Path:
     return target
 
 
-def html(found: Evaluation) -> str:
+def html(evaluation: Evaluation) -> str:
     """Return the page."""
-    signature = found.signature
+    signature = evaluation.signature
     parts = [
         f"<h1>Evaluation of {escape(signature.embedder_id)}</h1>",
-        f'<p class="soft">{escape(_summary(found))}</p>',
-        _cards(found),
-        *(f'<p class="warn">{escape(warning)}</p>' for warning in found.warnings),
+        f'<p class="soft">{escape(_summary(evaluation))}</p>',
+        _cards(evaluation),
+        *(f'<p class="warn">{escape(warning)}</p>' for warning in evaluation.warnings),
     ]
     # Tables in the order of a terminal; pictures after the figures.
-    for title, columns, rows in tables(found, most=MOST):
+    for title, columns, rows in tables(evaluation, most=MOST):
         if title == "Worst pairs":
-            parts.append(_pairs(found))
+            parts.append(_pairs(evaluation))
             continue
         if not title:
             parts.append("<h2>Signature</h2>")
         else:
             parts.append(f"<h2>{escape(title)}</h2>")
-        parts += _notes(found, title)
+        parts += _notes(evaluation, title)
         parts.append(_table(columns, rows))
         if title == "Figures":
-            parts.append(_plots(found))
+            parts.append(_plots(evaluation))
         elif title == "People with most errors":
-            parts.append(_people(found))
+            parts.append(_people(evaluation))
     body = "\n".join(parts)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -120,8 +120,8 @@ def html(found: Evaluation) -> str:
     )
 
 
-def _summary(found: Evaluation) -> str:
-    s = found.signature
+def _summary(evaluation: Evaluation) -> str:
+    s = evaluation.signature
     sizes = [f"{s.people:,} people"] if s.people else []
     if s.samples:
         sizes.append(f"{s.samples:,} images")
@@ -134,12 +134,12 @@ def _summary(found: Evaluation) -> str:
     return f"{s.protocol[0].upper()}{s.protocol[1:]}: {', '.join(sizes)}."
 
 
-def _cards(found: Evaluation) -> str:
+def _cards(evaluation: Evaluation) -> str:
     """Return the few figures that people look for first."""
     wanted = [("fmr", "threshold"), ("fnmr", "threshold"), ("fnmr", "fmr 0.001"), ("eer", "")]
     wanted += [("rank", "rank 1"), ("fnir", "fpir 0.01")]
     cards = []
-    for figure in found.figures:
+    for figure in evaluation.figures:
         if (figure.name, figure.at) not in wanted and not figure.at.endswith("folds"):
             continue
         at = {"threshold": f"at threshold {figure.threshold:.4f}" if figure.threshold is not None else ""}
@@ -157,7 +157,7 @@ def _cards(found: Evaluation) -> str:
     return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
 
 
-def _notes(found: Evaluation, title: str) -> list[str]:
+def _notes(evaluation: Evaluation, title: str) -> list[str]:
     if title == "Figures":
         text = (
             "FMR: non-mated pairs that match; FNMR: mated pairs that do not; EER: where both are equal. "
@@ -168,7 +168,7 @@ def _notes(found: Evaluation, title: str) -> list[str]:
     if title.startswith("Groups"):
         texts = []
         for name in ("fmr", "fnmr"):
-            worst = worst_ratio(found.groups, name)
+            worst = worst_ratio(evaluation.groups, name)
             if worst is not None:
                 texts.append(
                     f"{name.upper()} is {worst[2]:.2g} times as high for {worst[0]} as for {worst[1]}"
@@ -183,7 +183,7 @@ def _notes(found: Evaluation, title: str) -> list[str]:
             " system errs less; 50 % is a toss-up.</p>"
         ]
     if title.startswith("Failures"):
-        total = len(found.data.failures) + len(found.data.errors)
+        total = len(evaluation.data.failures) + len(evaluation.data.errors)
         return [f"<p>{total:,} in all. Their comparisons are misses where mated, and no match where not.</p>"]
     return []
 
@@ -221,10 +221,10 @@ def _text(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else printable(str(value))
 
 
-def _plots(found: Evaluation) -> str:
+def _plots(evaluation: Evaluation) -> str:
     shown = []
-    for kind in available(found):
-        data = base64.b64encode(drawn(found, kind, "svg")).decode()
+    for kind in available(evaluation):
+        data = base64.b64encode(drawn(evaluation, kind, "svg")).decode()
         shown.append(
             f'<figure><img alt="{escape(CAPTIONS[kind])}" src="data:image/svg+xml;base64,{data}">'
             f"<figcaption>{escape(CAPTIONS[kind])}</figcaption></figure>"
@@ -232,23 +232,23 @@ def _plots(found: Evaluation) -> str:
     return f'<h2>Curves</h2><div class="plots">{"".join(shown)}</div>'
 
 
-def _pairs(found: Evaluation) -> str:
+def _pairs(evaluation: Evaluation) -> str:
     parts = ["<h2>Worst pairs</h2>"]
     titles = {
         FALSE_MATCH: "Different people who look most alike",
         FALSE_NON_MATCH: "Same person who looks least alike",
     }
     for kind, title in titles.items():
-        pairs = [p for p in found.pairs if p.kind == kind]
+        pairs = [p for p in evaluation.pairs if p.kind == kind]
         if pairs:
-            cards = "".join(_pair(found, pair) for pair in pairs)
+            cards = "".join(_pair(evaluation, pair) for pair in pairs)
             parts.append(f'<h3>{title}</h3><div class="pairs">{cards}</div>')
     return "".join(parts)
 
 
-def _pair(found: Evaluation, pair: WorstPair) -> str:
-    pictures = "".join(_picture(found, name) for name in (pair.left, pair.right))
-    faces = f'<div class="faces">{pictures}</div>' if found.data.root is not None else ""
+def _pair(evaluation: Evaluation, pair: WorstPair) -> str:
+    pictures = "".join(_picture(evaluation, name) for name in (pair.left, pair.right))
+    faces = f'<div class="faces">{pictures}</div>' if _folder(evaluation) is not None else ""
     tag = f'<span class="tag">{pair.kind}</span>' if pair.error else '<span class="soft">no error</span>'
     names = [printable(pair.left), printable(pair.right)]
     return (
@@ -257,30 +257,37 @@ def _pair(found: Evaluation, pair: WorstPair) -> str:
     )
 
 
-def _people(found: Evaluation) -> str:
+def _people(evaluation: Evaluation) -> str:
     """Return a picture of each of the people with most errors, those of the table and the rest."""
-    samples = found.data.samples
-    if samples is None or found.data.root is None:
+    labelled = evaluation.data.labelled
+    if labelled is None or labelled.root is None:
         return ""
+    samples = labelled.samples
     cards = []
-    for person in found.people:
+    for person in evaluation.people:
         name = next(
             path
             for path, subject in zip(samples.paths, samples.subjects, strict=True)
             if subject == person.subject
         )
         cards.append(
-            f'<div class="pair"><div class="faces one">{_picture(found, name)}</div>'
+            f'<div class="pair"><div class="faces one">{_picture(evaluation, name)}</div>'
             f"<b>{escape(printable(person.subject))}</b><br>"
             f"{person.false_matches:,} false matches, {person.misses:,} misses</div>"
         )
     return f'<div class="pairs people">{"".join(cards)}</div>'
 
 
-def _picture(found: Evaluation, name: str) -> str:
-    if found.data.root is None:
+def _folder(evaluation: Evaluation) -> Path | None:
+    """Return the folder that the photos compared lie in, None where there are no photos."""
+    return None if evaluation.data.labelled is None else evaluation.data.labelled.root
+
+
+def _picture(evaluation: Evaluation, name: str) -> str:
+    folder = _folder(evaluation)
+    if folder is None:
         return ""
-    path = found.data.root / name
+    path = folder / name
     try:
         data = _thumbnail(path)
     except FaceError:

@@ -95,36 +95,36 @@ def evaluate(
         shared = eer.threshold if nearest is None else chosen[nearest]
     _, best = curve.best_accuracy()
     asked = [eer.threshold, shared, best, *chosen.values()]
-    kept = tails(scored, *_reach(curve, asked), progress)
+    errors = tails(scored, *_reach(curve, asked), progress)
     resampling = resampling_of(scored, seed, replicates)
 
-    made = []
+    headlines = []
     if threshold is not None:
-        made.append(_rate("fmr", AT_THRESHOLD, threshold, curve, clean, kept))
-        made.append(_rate("fnmr", AT_THRESHOLD, threshold, curve, clean, kept))
+        headlines.append(_rate("fmr", AT_THRESHOLD, threshold, curve, clean, errors))
+        headlines.append(_rate("fnmr", AT_THRESHOLD, threshold, curve, clean, errors))
     for target in supported:
-        at_target = _rate("fnmr", f"fmr {target:g}", chosen[target], curve, clean, kept)
+        at_target = _rate("fnmr", f"fmr {target:g}", chosen[target], curve, clean, errors)
         # The threshold was chosen on these very people, and rests on few false matches.
-        false = kept.false(chosen[target])
-        made.append(replace(at_target, false=false, gain=gain_of(curve, target)))
-    made.append(_eer(curve, clean, kept))
+        false = errors.false(chosen[target])
+        headlines.append(replace(at_target, false=false, gain=gain_of(curve, target)))
+    headlines.append(_eer(curve, clean, errors))
     if isinstance(scored, ListedScores):
         # Over all pairs of all people nearly every comparison is non-mated, and accuracy says nothing.
         if threshold is not None:
-            made.append(_accuracy(AT_THRESHOLD, threshold, curve, clean, kept))
-        made.append(_accuracy(AT_BEST, best, curve, clean, kept))
+            headlines.append(_accuracy(AT_THRESHOLD, threshold, curve, clean, errors))
+        headlines.append(_accuracy(AT_BEST, best, curve, clean, errors))
     others = [_auc(scored, curve, clean, resampling)]
     folds = None
     if fold is not None and isinstance(scored, ListedScores):
         pairs = scored.comparisons
         folds = fold_accuracy(pairs.similarity, pairs.mated, fold)
-        others += [_of_folds(folds, len(pairs)), *_tars(made, resampling)]
+        others += [_of_folds(folds, len(pairs)), *_tars(headlines, resampling)]
     return Verification(
         scored=scored,
         curve=curve,
-        headlines=tuple(with_interval(h, resampling) for h in made),
+        headlines=tuple(with_interval(h, resampling) for h in headlines),
         others=tuple(others),
-        tails=kept,
+        tails=errors,
         threshold=threshold,
         shared=shared,
         unsupported=tuple(t for t in targets if t not in supported),
@@ -175,9 +175,9 @@ def _without_failures(curve: ScoreCurve) -> ScoreCurve | None:
 
 
 def _rate(
-    name: str, at: str, threshold: float, curve: ScoreCurve, clean: ScoreCurve | None, kept: Tails
+    name: str, at: str, threshold: float, curve: ScoreCurve, clean: ScoreCurve | None, tails: Tails
 ) -> Headline:
-    false, missed = kept.false(threshold), kept.missed(threshold)
+    false, missed = tails.false(threshold), tails.missed(threshold)
     kind = 0 if name == "fmr" else 1
     errors = (false.size, missed.size)[kind]
     trials = (curve.n_nonmated, curve.n_mated)[kind]
@@ -203,7 +203,7 @@ def _rate(
     )
 
 
-def _eer(curve: ScoreCurve, clean: ScoreCurve | None, kept: Tails) -> Headline:
+def _eer(curve: ScoreCurve, clean: ScoreCurve | None, tails: Tails) -> Headline:
     """Return the EER; its interval moves the crossing by the slopes of both rates around it.
 
     Let a and b be how fast FMR falls and FNMR rises there. When they change by f and m, the lines cross at
@@ -228,13 +228,13 @@ def _eer(curve: ScoreCurve, clean: ScoreCurve | None, kept: Tails) -> Headline:
         threshold=eer.threshold,
         without_failures=None if clean is None else clean.eer().rate,
     )
-    return Headline(figure, kept.false(eer.threshold), kept.missed(eer.threshold), weights)
+    return Headline(figure, tails.false(eer.threshold), tails.missed(eer.threshold), weights)
 
 
 def _accuracy(
-    at: str, threshold: float, curve: ScoreCurve, clean: ScoreCurve | None, kept: Tails
+    at: str, threshold: float, curve: ScoreCurve, clean: ScoreCurve | None, tails: Tails
 ) -> Headline:
-    false, missed = kept.false(threshold), kept.missed(threshold)
+    false, missed = tails.false(threshold), tails.missed(threshold)
     total = curve.n_mated + curve.n_nonmated
     errors = int(false.size + missed.size)
     figure = Figure(
@@ -307,7 +307,7 @@ def _of_folds(folds: FoldRates, pairs: int) -> Figure:
 
 def _tars(headlines: Sequence[Headline], resampling: Resampling | None) -> list[Figure]:
     """Return the true accept rates, 1 - FNMR, that LFW's users quote, at the fixed FMRs."""
-    found = []
+    figures = []
     for headline in headlines:
         if headline.figure.name == "fnmr" and headline.figure.at.startswith("fmr "):
             figure = replace(
@@ -318,5 +318,5 @@ def _tars(headlines: Sequence[Headline], resampling: Resampling | None) -> list[
                 if headline.figure.without_failures is None
                 else 1 - headline.figure.without_failures,
             )
-            found.append(with_interval(replace(headline, figure=figure, sign=-1), resampling).figure)
-    return found
+            figures.append(with_interval(replace(headline, figure=figure, sign=-1), resampling).figure)
+    return figures

@@ -42,30 +42,34 @@ class PersonErrors:
     n_mated: int
 
 
-def worst_pairs(found: Verification, count: int = WORST) -> list[WorstPair]:
+def worst_pairs(verification: Verification, count: int = WORST) -> list[WorstPair]:
     """Return up to `count` non-mated pairs of the highest similarity, then mated ones of the lowest.
 
     Failed comparisons have no similarity; they are listed as failures.
     """
-    kept = found.tails
-    alike = np.argsort(-kept.nonmated_similarity, kind="stable")[:count]
-    unlike = np.argsort(kept.mated_similarity, kind="stable")
-    unlike = unlike[kept.mated_similarity[unlike] > -np.inf][:count]
-    pairs = _named(FALSE_MATCH, found, kept.nonmated[alike], kept.nonmated_similarity[alike].tolist())
-    return pairs + _named(FALSE_NON_MATCH, found, kept.mated[unlike], kept.mated_similarity[unlike].tolist())
+    tails = verification.tails
+    alike = np.argsort(-tails.nonmated_similarity, kind="stable")[:count]
+    unlike = np.argsort(tails.mated_similarity, kind="stable")
+    unlike = unlike[tails.mated_similarity[unlike] > -np.inf][:count]
+    pairs = _named(
+        FALSE_MATCH, verification, tails.nonmated[alike], tails.nonmated_similarity[alike].tolist()
+    )
+    return pairs + _named(
+        FALSE_NON_MATCH, verification, tails.mated[unlike], tails.mated_similarity[unlike].tolist()
+    )
 
 
-def people_with_errors(found: Verification, count: int = WORST) -> list[PersonErrors]:
+def people_with_errors(verification: Verification, count: int = WORST) -> list[PersonErrors]:
     """Return up to `count` people with the most false matches, then those with the most misses who are not yet there.
 
     Empty where people are unknown.
     """
-    scored, size = found.scored, len(found.scored.people)
+    scored, size = verification.scored, len(verification.scored.people)
     if not size:
         return []
-    left, right = scored.persons(found.tails.false(found.shared))
+    left, right = scored.persons(verification.tails.false(verification.shared))
     false = np.bincount(np.concatenate([left, right]), minlength=size)
-    missed = np.bincount(scored.persons(found.tails.missed(found.shared))[0], minlength=size)
+    missed = np.bincount(scored.persons(verification.tails.missed(verification.shared))[0], minlength=size)
     mated = np.bincount(scored.mated_persons(), minlength=size)
     nonmated = scored.nonmated_counts()
     by_false = [int(k) for k in np.argsort(-false, kind="stable")[:count] if false[k]]
@@ -77,9 +81,9 @@ def people_with_errors(found: Verification, count: int = WORST) -> list[PersonEr
 
 
 def _named(
-    kind: str, found: Verification, positions: Positions, similarities: list[float]
+    kind: str, verification: Verification, positions: Positions, similarities: list[float]
 ) -> list[WorstPair]:
-    scored = found.scored
+    scored = verification.scored
     left, right = scored.items(positions)
     people = [("", "")] * len(positions)
     if scored.people:
@@ -93,7 +97,7 @@ def _named(
             left_subject=names[0],
             right_subject=names[1],
             similarity=similarity,
-            error=(similarity >= found.shared) == (kind == FALSE_MATCH),
+            error=(similarity >= verification.shared) == (kind == FALSE_MATCH),
         )
         for i, j, names, similarity in zip(left, right, people, similarities, strict=True)
     ]

@@ -183,7 +183,7 @@ def searches(
     return Searches(mate, np.where(enrolled, rank, np.nan), best.max(axis=1))
 
 
-def cmc(found: Searches, ranks: int) -> NDArray[np.float64]:
+def cmc(outcomes: Searches, ranks: int) -> NDArray[np.float64]:
     """Return the cumulative match characteristic, float64 [ranks]: at k - 1, the share of mated searches whose mate
     is among the first k subjects.
 
@@ -193,7 +193,7 @@ def cmc(found: Searches, ranks: int) -> NDArray[np.float64]:
     >>> cmc(s, 2).tolist()
     [0.5, 1.0]
     """
-    mine = found.rank[~np.isnan(found.mate)]
+    mine = outcomes.rank[~np.isnan(outcomes.mate)]
     if mine.size == 0:
         raise BadInput("there are no searches by people who are enrolled")
     return np.searchsorted(np.sort(mine), np.arange(1, ranks + 1), "right") / mine.size

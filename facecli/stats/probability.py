@@ -273,14 +273,14 @@ def _pool(scores: Scores) -> Floats:
 
 
 def _count_cells(
-    comparisons: Comparisons, cell: NDArray[np.int64], folds: int, kept: NDArray[np.bool_]
+    comparisons: Comparisons, cell: NDArray[np.int64], folds: int, succeeded: NDArray[np.bool_]
 ) -> tuple[Floats, Floats]:
     """Return counts [mated / non-mated, cell of people, grid] and the grid of similarities."""
-    s, mated = comparisons.similarity[kept].astype(np.float64), comparisons.mated[kept]
+    s, mated = comparisons.similarity[succeeded].astype(np.float64), comparisons.mated[succeeded]
     # Quantiles, so that a scale with a long tail is cut as finely where the scores are.
     levels = np.linspace(0, 1, QUANTILES)
     grid = np.unique(np.concatenate([np.quantile(s[mated], levels), np.quantile(s[~mated], levels)]))
     column = np.searchsorted((grid[1:] + grid[:-1]) / 2, s)
-    flat = ((~mated).astype(np.int64) * folds * folds + cell[kept]) * grid.size + column
+    flat = ((~mated).astype(np.int64) * folds * folds + cell[succeeded]) * grid.size + column
     counts = np.bincount(flat, minlength=2 * folds * folds * grid.size).astype(np.float64)
     return counts.reshape(2, folds * folds, grid.size), grid

@@ -45,7 +45,7 @@ def retrieval(templates: NDArray[np.floating], subjects: Sequence[str] | NDArray
     queries = np.flatnonzero(mates > 0)
     if queries.size == 0:
         raise BadInput("no subject has two samples", hint="retrieval needs a mate for some sample")
-    found: list[Floats] = []
+    blocks: list[Floats] = []
     for start in range(0, queries.size, BLOCK):
         rows = queries[start : start + BLOCK]
         s = templates[rows] @ templates.T
@@ -56,7 +56,7 @@ def retrieval(templates: NDArray[np.floating], subjects: Sequence[str] | NDArray
         r = mates[rows]
         within = hit & (np.arange(hit.shape[1]) < r[:, None])
         precision = np.cumsum(hit, axis=1) / np.arange(1, hit.shape[1] + 1)
-        found.append(
+        blocks.append(
             np.stack(
                 [
                     hit[:, 0].astype(np.float64),
@@ -66,5 +66,5 @@ def retrieval(templates: NDArray[np.floating], subjects: Sequence[str] | NDArray
                 ]
             )
         )
-    figures = np.concatenate(found, axis=1)
+    figures = np.concatenate(blocks, axis=1)
     return Retrieval(figures[0], figures[1], figures[2], figures[3], codes[queries].astype(np.int64))

@@ -1,4 +1,4 @@
-"""The samples of a database: its people are the labels."""
+"""The samples of a database, or of a file of templates: its people are the labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,26 @@ from facecli.gallery.enrolment import Enroller
 from facecli.gallery.refresh import refresh
 from facecli.hooks import Notify, Progress
 from facecli.photos.find import digest, read
-from facecli.trials.samples import Samples
+from facecli.templates.records import is_templates
+from facecli.trials.samples import Samples, samples_of_templates
+
+
+def samples_of_people(
+    source: Path,
+    enroller: Enroller,
+    *,
+    cache_dir: Path,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+) -> tuple[Samples, Path | None]:
+    """Return the samples of a database, or of a file of templates, and the folder that the photos lie in.
+
+    Raises what `samples_of_database` and `samples_of_templates` raise.
+    """
+    if is_templates(source):
+        return samples_of_templates(source, embedder_id=enroller.id, dim=enroller.dim), None
+    samples = samples_of_database(source, enroller, cache_dir=cache_dir, progress=progress, notify=notify)
+    return samples, source
 
 
 def samples_of_database(
@@ -28,17 +47,17 @@ def samples_of_database(
     """
     gallery, report = refresh(root, enroller, cache_dir=cache_dir, progress=progress, notify=notify)
     with gallery.one_moment():
-        samples, kept = gallery.samples, gallery.templates
-    found = [(sample.subject, sample.path, sample.row) for sample in samples]
-    found += [(failure.path.partition("/")[0], failure.path, -1) for failure in report.failures]
-    found.sort()
-    rows = np.array([row for _, _, row in found], dtype=np.int64)
-    templates = np.full((len(found), enroller.dim), np.nan, np.float32)
-    templates[rows >= 0] = kept[rows[rows >= 0]]
+        enrolled, matrix = gallery.samples, gallery.templates
+    photos = [(sample.subject, sample.path, sample.row) for sample in enrolled]
+    photos += [(failure.path.partition("/")[0], failure.path, -1) for failure in report.failures]
+    photos.sort()
+    rows = np.array([row for _, _, row in photos], dtype=np.int64)
+    templates = np.full((len(photos), enroller.dim), np.nan, np.float32)
+    templates[rows >= 0] = matrix[rows[rows >= 0]]
     return Samples(
-        paths=tuple(path for _, path, _ in found),
-        subjects=tuple(subject for subject, _, _ in found),
-        digests=tuple(_digest_of(gallery.root / path) for _, path, _ in found),
+        paths=tuple(path for _, path, _ in photos),
+        subjects=tuple(subject for subject, _, _ in photos),
+        digests=tuple(_digest_of(gallery.root / path) for _, path, _ in photos),
         templates=templates,
         failures=tuple(sorted(report.failures, key=lambda f: (f.path.partition("/")[0], f.path))),
     )

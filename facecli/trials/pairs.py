@@ -50,14 +50,14 @@ class PairSet:
     def duplicates(self) -> list[tuple[int, int]]:
         """Return (line, line of its first appearance) of each pair that was listed before, either way round."""
         first: dict[tuple[str, str], int] = {}
-        found = []
+        repeated = []
         for a, b, line in zip(self.left, self.right, self.lines, strict=True):
             key = (a, b) if a <= b else (b, a)
             if key in first:
-                found.append((line, first[key]))
+                repeated.append((line, first[key]))
             else:
                 first[key] = line
-        return found
+        return repeated
 
 
 def read_pairs(path: str | Path, *, root: Path | None = None) -> PairSet:
@@ -86,7 +86,7 @@ def parse_csv(data: bytes, *, source: str, root: Path) -> PairSet:
     known = ("left", "right", "mated", *SUBJECTS)
     table = parse_table(data, source=source, required=known[:2], known=known[2:])
     labelled, named = "mated" in table.columns, SUBJECTS[0] in table.columns
-    kept: list[tuple[int, dict[str, str]]] = []
+    rows: list[tuple[int, dict[str, str]]] = []
     labels: list[bool] = []
     for line, row in table.rows:
         empty = [name for name in ("left", "right") if not row[name].strip()]
@@ -99,12 +99,12 @@ def parse_csv(data: bytes, *, source: str, root: Path) -> PairSet:
         except BadInput as error:
             table.errors.append((line, error))
             continue
-        kept.append((line, row))
-    if not kept:
+        rows.append((line, row))
+    if not rows:
         raise table.nothing()
 
     def column(name: str) -> tuple[str, ...]:
-        return tuple(row[name] for _, row in kept)
+        return tuple(row[name] for _, row in rows)
 
     return PairSet(
         left=column("left"),
@@ -114,7 +114,7 @@ def parse_csv(data: bytes, *, source: str, root: Path) -> PairSet:
         left_subject=tuple(s.strip() for s in column("left_subject")) if named else None,
         right_subject=tuple(s.strip() for s in column("right_subject")) if named else None,
         extra={name: column(name) for name in table.columns if name not in known},
-        lines=tuple(line for line, _ in kept),
+        lines=tuple(line for line, _ in rows),
         errors=table.in_order(),
     )
 
@@ -200,19 +200,19 @@ def subjects_of(pairs: PairSet) -> dict[str, str]:
 
     Raises `BadInput` for an image said to be of two subjects, or one without a folder to name it.
     """
-    found: dict[str, str] = {}
+    subjects: dict[str, str] = {}
     if pairs.left_subject is None or pairs.right_subject is None:
         for path in images(pairs):
-            found[path] = Path(path).parent.name
-            if not found[path]:
+            subjects[path] = Path(path).parent.name
+            if not subjects[path]:
                 raise BadInput(
                     "has no folder that names its subject",
                     path=path,
                     hint="add the columns left_subject and right_subject",
                 )
-        return found
+        return subjects
     named = zip((*pairs.left, *pairs.right), (*pairs.left_subject, *pairs.right_subject), strict=True)
     for path, subject in named:
-        if found.setdefault(path, subject) != subject:
-            raise BadInput(f"is said to show '{found[path]}' and '{subject}'", path=path)
-    return found
+        if subjects.setdefault(path, subject) != subject:
+            raise BadInput(f"is said to show '{subjects[path]}' and '{subject}'", path=path)
+    return subjects

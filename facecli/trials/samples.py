@@ -1,4 +1,4 @@
-"""Samples for calibration and evaluation, and the comparisons made of them.
+"""Samples for calibration and evaluation: images with a template each.
 
 Whatever the samples come from (photos in a list of pairs, a database, templates made before), a sample that
 failed keeps its place with a template of NaN, so that its comparisons become failures and stay counted.
@@ -7,7 +7,7 @@ failed keeps its place with a template of NaN, so that its comparisons become fa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -15,24 +15,23 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from facecli.calibration.calibration import Provenance
-from facecli.calibration.fit import describe
-from facecli.errors import BadInput, FaceError, NoFace, SeveralFaces, printable
+from facecli.errors import BadInput, FaceError, NoFace, SeveralFaces, UsageError, printable
 from facecli.hooks import Progress
 from facecli.photos.find import digest, read
 from facecli.photos.source import NamedPhoto
-from facecli.stats.comparisons import Comparisons
-from facecli.stats.cross import cross_comparisons
 from facecli.templates.reading import OF_FACECLI, read_templates
 from facecli.templates.template import Embedded, FailedProbe, Failure, Probe
 from facecli.trials.pairs import PairSet, images, subjects_of
 
-BLOCK = 65_536
-"""Listed pairs whose templates are gathered at once."""
+NO_TEMPLATE = "no_template"
+"""The code of an image that a file of templates does not have."""
 
 
 class PhotoEmbedder(Protocol):
-    """What `embed_samples` asks of an `Embedder`."""
+    """What is asked of an `Embedder` here."""
+
+    @property
+    def id(self) -> str: ...
 
     @property
     def dim(self) -> int: ...
@@ -71,11 +70,11 @@ class Samples:
     def identical(self) -> list[tuple[str, str]]:
         """Return (path, path of the first) for each image whose bytes were there before."""
         first: dict[str, str] = {}
-        found = []
+        twins = []
         for path, content in zip(self.paths, self.digests, strict=True):
             if content and first.setdefault(content, path) != path:
-                found.append((path, first[content]))
-        return found
+                twins.append((path, first[content]))
+        return twins
 
 
 def embed_samples(
@@ -132,22 +131,22 @@ def samples_of_templates(source: Path, *, embedder_id: str, dim: int) -> Samples
 
     Raises `NoSuchFile`, `BadInput` and `EmbedderMismatch` (see `records`).
     """
-    made: dict[str, Probe | FailedProbe] = {}
+    probes: dict[str, Probe | FailedProbe] = {}
     for probe in read_templates(source, embedder_id=embedder_id, dim=dim):
-        before = made.get(probe.path)
+        before = probes.get(probe.path)
         if before is None or _face(probe) < _face(before):
-            made[probe.path] = probe
-    if not made:
+            probes[probe.path] = probe
+    if not probes:
         raise BadInput("holds no templates", path=source, hint=OF_FACECLI, advice="make_templates_of")
-    templates = np.full((len(made), dim), np.nan, np.float32)
+    templates = np.full((len(probes), dim), np.nan, np.float32)
     failures = []
-    for row, probe in enumerate(made.values()):
+    for row, probe in enumerate(probes.values()):
         if isinstance(probe, FailedProbe):
             failures.append(Failure(probe.path, **probe.error))
         else:
             templates[row] = probe.embedding
-    subjects = tuple(Path(path).parent.name for path in made)
-    return Samples(tuple(made), subjects, ("",) * len(made), templates, tuple(failures))
+    subjects = tuple(Path(path).parent.name for path in probes)
+    return Samples(tuple(probes), subjects, ("",) * len(probes), templates, tuple(failures))
 
 
 def subjects_where_known(pairs: PairSet) -> dict[str, str]:
@@ -168,73 +167,35 @@ def subjects_where_known(pairs: PairSet) -> dict[str, str]:
     return folders
 
 
-def listed(samples: Samples, pairs: PairSet) -> Comparisons:
-    """Return the comparisons that `pairs` lists, in its order, -inf where a sample failed.
+def templates_of_pairs(pairs: PairSet, source: Path, *, embedder_id: str, dim: int) -> Samples:
+    """Return each image of `pairs` with its template in `source`, a file of `facecli embed`; no photo is read.
 
-    People are known when the subject of every image is. Raises `BadInput` for pairs without labels, or with an
-    image that is not among the samples.
+    An image without one is a failure. Raises `UsageError` where all are, and what `samples_of_templates` raises.
     """
-    try:
-        left = np.array([samples.index[path] for path in pairs.left], dtype=np.int64)
-        right = np.array([samples.index[path] for path in pairs.right], dtype=np.int64)
-    except KeyError as error:
-        raise BadInput("is in the list of pairs and not among the samples", path=error.args[0]) from error
-    similarity = np.empty(len(pairs), dtype=np.float64)
-    for start in range(0, len(pairs), BLOCK):
-        here = slice(start, start + BLOCK)
-        # In double precision, as `verify` compares.
-        a, b = (samples.templates[rows[here]].astype(np.float64) for rows in (left, right))
-        similarity[here] = np.einsum("pd,pd->p", a, b)
-    similarity[np.isnan(similarity)] = -np.inf
-    subjects = np.array(samples.subjects)
-    if not (subjects[np.concatenate([left, right])] == "").any():
-        found = Comparisons.of(similarity, subjects[left].tolist(), subjects[right].tolist())
-        if pairs.mated is not None and (found.mated != pairs.mated).any():
-            wrong = int(np.argmax(found.mated != pairs.mated))
-            raise BadInput(f"pair {wrong + 1} is labelled against its subjects", path=pairs.left[wrong])
-        return found
-    if pairs.mated is None:
-        raise BadInput(
-            "the pairs do not say which of them are mated",
-            path=pairs.root,
-            hint="add the column mated, or left_subject and right_subject",
+    available = samples_of_templates(source, embedder_id=embedder_id, dim=dim)
+    subjects = subjects_where_known(pairs)
+    names = images(pairs)
+    templates = np.full((len(names), dim), np.nan, np.float32)
+    failed = {failure.path: failure for failure in available.failures}
+    failures = []
+    for row, name in enumerate(names):
+        # `embed` writes paths as it was given them: from here, where a list writes them from its own folder.
+        path = name if name in available.index else str(pairs.root / name)
+        available_row = available.index.get(path)
+        if available_row is None:
+            failures.append(Failure(printable(name), NO_TEMPLATE, f"has no template in {source}"))
+        elif path in failed:
+            failures.append(failed[path]._replace(path=printable(name)))
+        else:
+            templates[row] = available.templates[available_row]
+    if len(failures) == len(names):
+        raise UsageError(
+            "holds none of the images of the pairs",
+            path=source,
+            hint=f"paths must agree: the pairs say '{names[0]}', the templates '{available.paths[0]}'",
         )
-    return Comparisons(similarity, pairs.mated)
-
-
-def cross(samples: Samples) -> Comparisons:
-    """Return the comparisons of every sample with every other, -inf where one failed: N (N - 1) / 2 of them.
-
-    Raises `BadInput` where the subject of a sample is not known.
-    """
-    if "" in samples.subjects:
-        raise BadInput(
-            "nobody knows who is shown, so it cannot be compared with every other image",
-            path=samples.paths[samples.subjects.index("")],
-            hint="put photos into a folder for each person, or add the columns left_subject and right_subject",
-        )
-    return cross_comparisons(samples.templates, samples.subjects)
-
-
-def provenance(samples: Samples, comparisons: Comparisons, description: str) -> Provenance:
-    """Return the provenance of comparisons of `samples`; an image that was not read leaves no mark."""
-    read_here = [k for k, content in enumerate(samples.digests) if content]
-    found = describe(
-        comparisons,
-        description,
-        image_digests=[samples.digests[k] for k in read_here],
-        subjects=[samples.subjects[k] for k in read_here],
-    )
-    # A mark of "nobody knows" would be found again everywhere.
-    subject_marks = found.subject_marks if samples.people else ()
-    return replace(found, n_images=len(samples), subject_marks=subject_marks)
-
-
-def shared(one: Provenance, other: Provenance) -> tuple[int, int]:
-    """Return how many images, by content, and how many people, by name, two sets of data have in common."""
-    return (
-        len(set(one.image_marks) & set(other.image_marks)),
-        len(set(one.subject_marks) & set(other.subject_marks)),
+    return Samples(
+        tuple(names), tuple(subjects[name] for name in names), ("",) * len(names), templates, tuple(failures)
     )
 
 

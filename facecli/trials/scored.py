@@ -19,16 +19,17 @@ from facecli.errors import BadInput
 from facecli.hooks import Progress
 from facecli.stats.bootstrap import IdentityBootstrap, NonmatedDesign
 from facecli.stats.comparisons import Comparisons
-from facecli.stats.cross import cross_scores
+from facecli.stats.cross import cross_comparisons, cross_scores
 from facecli.stats.curve import ScoreCurve, ScoreHistogram
 from facecli.stats.metrics import matches
 from facecli.trials.pairs import PairSet
-from facecli.trials.samples import Samples, listed
-from facecli.trials.score_table import ScoreTable
+from facecli.trials.samples import Samples
 
 Positions = NDArray[np.int64]
 Ints = NDArray[np.integer]
 
+LISTED_AT_ONCE = 65_536
+"""Listed pairs whose templates are gathered at once."""
 IN_MEMORY = 8_000_000
 """Comparisons up to which the curve is made from the scores themselves, not from a histogram."""
 
@@ -53,6 +54,11 @@ class Part(NamedTuple):
 
 class Scored(Protocol):
     """The comparisons of one evaluation."""
+
+    @property
+    def comparisons(self) -> Comparisons:
+        """All of them in memory."""
+        ...
 
     @property
     def people(self) -> tuple[str, ...]:
@@ -167,6 +173,11 @@ class CrossScores:
     people: tuple[str, ...]
 
     @cached_property
+    def comparisons(self) -> Comparisons:
+        """All of them in memory: 13 bytes a comparison."""
+        return cross_comparisons(self.templates, self.person)
+
+    @cached_property
     def _images(self) -> NDArray[np.int64]:
         return np.bincount(self.person, minlength=len(self.people))
 
@@ -230,21 +241,45 @@ class CrossScores:
 
 
 def listed_scores(samples: Samples, pairs: PairSet) -> ListedScores:
-    """Return the comparisons that `pairs` lists; raises what `trials.listed` raises."""
-    comparisons = listed(samples, pairs)
-    left = np.array([samples.index[path] for path in pairs.left], dtype=np.int64)
-    right = np.array([samples.index[path] for path in pairs.right], dtype=np.int64)
-    people: tuple[str, ...] = ()
-    if comparisons.people:
+    """Return the comparisons that `pairs` lists, in its order, -inf where a sample failed.
+
+    People are known when the subject of every image is. Raises `BadInput` for pairs without labels, or with an
+    image that is not among the samples.
+    """
+    try:
+        left = np.array([samples.index[path] for path in pairs.left], dtype=np.int64)
+        right = np.array([samples.index[path] for path in pairs.right], dtype=np.int64)
+    except KeyError as error:
+        raise BadInput("is in the list of pairs and not among the samples", path=error.args[0]) from error
+    similarity = np.empty(len(pairs), dtype=np.float64)
+    for start in range(0, len(pairs), LISTED_AT_ONCE):
+        here = slice(start, start + LISTED_AT_ONCE)
+        # In double precision, as `verify` compares.
+        a, b = (samples.templates[rows[here]].astype(np.float64) for rows in (left, right))
+        similarity[here] = np.einsum("pd,pd->p", a, b)
+    similarity[np.isnan(similarity)] = -np.inf
+    subjects = np.array(samples.subjects)
+    shown = subjects[np.concatenate([left, right])]
+    if not (shown == "").any():
+        comparisons = Comparisons.of(similarity, subjects[left].tolist(), subjects[right].tolist())
+        if pairs.mated is not None and (comparisons.mated != pairs.mated).any():
+            wrong = int(np.argmax(comparisons.mated != pairs.mated))
+            raise BadInput(f"pair {wrong + 1} is labelled against its subjects", path=pairs.left[wrong])
         # The numbers that `Comparisons.of` gives to names.
-        people = tuple(np.unique(np.array(samples.subjects)[np.concatenate([left, right])]).tolist())
-    return ListedScores(comparisons, left, right, samples.paths, people)
+        return ListedScores(comparisons, left, right, samples.paths, tuple(np.unique(shown).tolist()))
+    if pairs.mated is None:
+        raise BadInput(
+            "the pairs do not say which of them are mated",
+            path=pairs.root,
+            hint="add the column mated, or left_subject and right_subject",
+        )
+    return ListedScores(Comparisons(similarity, pairs.mated), left, right, samples.paths, ())
 
 
 def cross_of(samples: Samples) -> CrossScores:
-    """Return the comparisons of every sample with every other.
+    """Return the comparisons of every sample with every other, -inf where one failed: N (N - 1) / 2 of them.
 
-    Raises `BadInput` where the subject of a sample is not known, or everybody is the same.
+    Raises `BadInput` where the subject of a sample is not known.
     """
     if "" in samples.subjects:
         raise BadInput(
@@ -254,13 +289,6 @@ def cross_of(samples: Samples) -> CrossScores:
         )
     people, person = np.unique(np.array(samples.subjects), return_inverse=True)
     return CrossScores(samples.templates, person, samples.paths, tuple(people.tolist()))
-
-
-def table_scores(table: ScoreTable) -> ListedScores:
-    """Return the comparisons of a csv of scores: its lines are the samples."""
-    rows = np.arange(len(table.comparisons))
-    labels = tuple(f"line {line}" for line in table.lines)
-    return ListedScores(table.comparisons, rows, rows, labels, table.people)
 
 
 def curve_of(scored: Scored, progress: Progress | None = None) -> ScoreCurve:
@@ -311,7 +339,7 @@ class Tails:
 
 def tails(scored: Scored, lowest: float, highest: float, progress: Progress | None = None) -> Tails:
     """Return the errors at all thresholds from `lowest` to `highest`."""
-    found: list[tuple[Positions, NDArray[np.float64], Positions, NDArray[np.float64]]] = []
+    errors: list[tuple[Positions, NDArray[np.float64], Positions, NDArray[np.float64]]] = []
     total, done = scored.n_mated + scored.n_nonmated, 0
     # A float32 a step below the threshold first, which spares a copy of all scores in float64.
     bound = np.nextafter(np.float32(lowest), np.float32(-np.inf))
@@ -322,7 +350,7 @@ def tails(scored: Scored, lowest: float, highest: float, progress: Progress | No
         low = np.flatnonzero(block.mated)
         scores = block.similarity[low].astype(np.float64)
         low = low[(scores < highest) | (scores == -np.inf)]
-        found.append(
+        errors.append(
             (
                 block.position(high),
                 block.similarity[high].astype(np.float64),
@@ -333,5 +361,5 @@ def tails(scored: Scored, lowest: float, highest: float, progress: Progress | No
         done += block.mated.size
         if progress is not None:
             progress(done, total)
-    parts = [np.concatenate(part) for part in zip(*found, strict=True)]
+    parts = [np.concatenate(part) for part in zip(*errors, strict=True)]
     return Tails(lowest, highest, parts[0].astype(np.int64), parts[1], parts[2].astype(np.int64), parts[3])

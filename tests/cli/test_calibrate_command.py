@@ -406,6 +406,17 @@ def test_a_database_is_calibrated_from_its_folders(run, photos):
     assert "200 non-mated and all mated comparisons of the database people" in drawn[0].stderr
 
 
+@pytest.mark.slow
+def test_templates_stand_in_for_a_database(run, photos, tmp_path):
+    templates = tmp_path / "t.npy"
+    assert run("embed", photos, "-o", templates).exit_code == 0
+    options = ("--nonmated", 300, "--no-install", "--replicates", 100, "--fmr", "0.05")
+    of_templates, of_photos = (run("calibrate", "--db", source, *options) for source in (templates, photos))
+    assert of_templates.exit_code == 0, of_templates.stderr
+    assert by_target(of_templates)[0.05]["n_nonmated"] == 300
+    assert of_templates.stdout == of_photos.stdout
+
+
 def test_a_calibration_ships_for_the_default_embedder(cache_dir):
     spec = BUILT_IN["dlib"]
     its_id = embedder_id(spec, load_network(spec, cache_dir=cache_dir).key, aligned=False)

@@ -49,6 +49,25 @@ def test_a_subclass_overrides_a_default():
     assert ran(Thick, "door")[1] == [("door", Thick("red", 3), False)]
 
 
+@dataclass(frozen=True)
+class Headed(Paint):
+    panel = "Work"
+
+    hours: Annotated[int, typer.Option("--hours")] = 1
+
+
+def test_a_group_heads_the_options_that_name_no_panel():
+    lines = ran(Headed, "--help")[0].stdout.splitlines()
+    work, paint = (
+        next(k for k, line in enumerate(lines) if f"─ {title} " in line) for title in ("Work", "Paint")
+    )
+    coats, colour = (
+        next(k for k, line in enumerate(lines) if name in line) for name in ("--coats", "--colour")
+    )
+    assert paint < colour < work < coats
+    assert "Work" not in ran(Paint, "--help")[0].stdout
+
+
 def test_help_shows_the_panel_and_a_wrong_value_is_refused():
     assert "Paint" in ran(Paint, "--help")[0].stdout
     assert ran(Paint, "door", "--coats", "many")[0].exit_code == 2

@@ -95,7 +95,7 @@ def test_probes_of_people_not_enrolled_are_strangers_and_failures_are_misses():
     assert figure(found, "fnir", "threshold").errors == (np.array(mates) < T).sum()
     assert figure(found, "fpir", "threshold").errors == (np.array(strangers) >= T).sum()
     # The subject whose samples all failed, and the failed probe, are found at no rank.
-    assert np.isinf(found.found.rank[[0, 1, 2, 10]]).all()
+    assert np.isinf(found.searches.rank[[0, 1, 2, 10]]).all()
     assert found.cmc[-1] == pytest.approx(26 / 30)
     clean = figure(found, "fnir", "threshold").without_failures
     usable = [m for k, m in enumerate(mates) if k != 10]

@@ -18,6 +18,7 @@ from facecli.evaluation.report import html, write
 from facecli.evaluation.text_plot import BARS, det, deviate, histogram
 from facecli.stats.curve import ScoreCurve
 from facecli.templates.template import Failure
+from facecli.trials.labelled import of_samples
 from facecli.trials.samples import Samples
 
 EVIL = '<img src=x onerror="alert(1)">'
@@ -32,7 +33,9 @@ def evaluation(root=None, people=8, names=None, noise=0.9, failures=()):
     subjects = tuple(name for name in names for _ in range(3))
     paths = tuple(f"{s}/{k % 3}.png" for k, s in enumerate(subjects))
     samples = Samples(paths, subjects, ("",) * len(paths), rows, tuple(failures))
-    return run(from_database(samples, root), embedder_id="toy-1", threshold=0.4, replicates=100)
+    return run(
+        from_database(of_samples(samples, root=root)), embedder_id="toy-1", threshold=0.4, replicates=100
+    )
 
 
 @pytest.fixture
@@ -94,7 +97,7 @@ def test_the_same_evaluation_gives_the_same_page_and_pictures(photos):
 
 
 def test_a_picture_of_what_is_not_there_says_what_is(tmp_path):
-    samples = evaluation().data.samples
+    samples = evaluation().data.labelled.samples
     from facecli.evaluation.data import from_gallery
 
     half = Samples(samples.paths[:12], samples.subjects[:12], ("",) * 12, samples.templates[:12])

@@ -25,8 +25,9 @@ from facecli.stats.bootstrap import IdentityBootstrap
 from facecli.stats.comparisons import Comparisons
 from facecli.stats.intervals import student_t
 from facecli.trials import scored as scored_module
+from facecli.trials.labelled import LabelledComparisons, of_samples
 from facecli.trials.pairs import PairSet
-from facecli.trials.samples import Samples, cross
+from facecli.trials.samples import Samples
 from facecli.trials.scored import ListedScores, cross_of, curve_of, listed_scores, tails
 
 
@@ -134,7 +135,7 @@ def test_ties_at_the_threshold_match_in_float32_and_float64():
 @pytest.mark.slow
 def test_intervals_of_eer_and_auc_agree_with_drawing_the_curve_anew():
     samples = made(people=60, each=4, noise=1.2)
-    comparisons = cross(samples)
+    comparisons = cross_of(samples).comparisons
     found = evaluate(cross_of(samples), replicates=1000)
     bootstrap = IdentityBootstrap(60)
     low, high = eer_interval(comparisons, bootstrap)
@@ -236,7 +237,7 @@ def test_one_kind_only_says_which_is_missing():
 
 
 def data_of(samples):
-    return from_database(samples, None)
+    return from_database(of_samples(samples))
 
 
 def system(samples, **more):
@@ -337,7 +338,7 @@ def test_a_database_has_the_groups_of_its_comparisons_listed_one_by_one():
     samples = made(noise=1.2)
     whole = cross_of(samples)
     i, j = np.triu_indices(len(samples), 1)
-    one_by_one = ListedScores(cross(samples), i, j, samples.paths, whole.people)
+    one_by_one = ListedScores(cross_of(samples).comparisons, i, j, samples.paths, whole.people)
     group_of = {name: "north" if name < "p011" else "south" for name in whole.people}
     rows = [
         by_people(s, evaluate(s, replicates=100).tails, 0.4, group_of, seed=0, replicates=200)
@@ -409,16 +410,13 @@ def test_no_pair_is_shown_where_nothing_can_be_an_error():
 def test_what_calibration_or_training_has_seen_is_said():
     from facecli.calibration.calibration import marks
     from facecli.calibration.fit import calibrate
-    from facecli.trials.samples import provenance
 
     samples = made()
     samples = Samples(
         samples.paths, samples.subjects, tuple(f"{k:064x}" for k in range(120)), samples.templates
     )
-    comparisons = cross(samples)
-    same = calibrate(
-        comparisons, provenance(samples, comparisons, "the same"), embedder_id="one", replicates=100
-    )
+    labelled = of_samples(samples)
+    same = calibrate(labelled.comparisons, labelled.provenance, embedder_id="one", replicates=100)
     nothing = {"image_marks": set(), "subject_marks": set()}
     texts = seen_before(data_of(samples), same, nothing)
     assert len(texts) == 2
@@ -452,7 +450,8 @@ def test_few_people_and_unknown_people_are_doubts():
     assert any("only 9 people" in w for w in system(made(people=9)).warnings)
     assert not any("people" in w for w in system(made(people=40)).warnings)
     scores = Comparisons(np.array([0.9, 0.8, 0.1, 0.2]), np.array([True, True, False, False]))
-    data = EvalData("scores", "x", ListedScores(scores, np.arange(4), np.arange(4), tuple("abcd"), ()))
+    listed = ListedScores(scores, np.arange(4), np.arange(4), tuple("abcd"), ())
+    data = EvalData("scores", "x", LabelledComparisons(listed))
     assert any("nobody says who is who" in w for w in run(data, embedder_id="s").warnings)
     with pytest.raises(UsageError, match="name the column that says the group"):
         run(data, embedder_id="s", groups_file="x.csv")
@@ -498,7 +497,7 @@ def test_the_smallest_and_strangest_data_come_out_whole(mated, nonmated, named):
     listed = ListedScores(scores, rows, rows, tuple(f"line {k}" for k in rows), ("a", "b") if named else ())
     columns = {"g": tuple("xy"[k % 2] for k in rows)}
     for threshold in (None, 0.5, -1.0):
-        data = EvalData("scores", "x", listed, columns=columns)
+        data = EvalData("scores", "x", LabelledComparisons(listed), columns=columns)
         found = run(data, embedder_id="s", threshold=threshold, replicates=100, group_by="g")
         for record in records(found, saved=True):
             json.dumps(record, allow_nan=False)
@@ -522,7 +521,7 @@ def test_the_interval_at_a_fixed_fmr_moves_with_the_threshold():
     assert at_threshold.value == fnmr.value
     assert np.ptp(fnmr.interval) > 1.3 * np.ptp(at_threshold.interval)
     # Drawing the people anew and choosing the threshold anew in each replicate comes to the same.
-    comparisons = cross(made(people=60, each=3, noise=0.75))
+    comparisons = cross_of(made(people=60, each=3, noise=0.75)).comparisons
     drawn = [
         fnmr_at(*rates, 0.001)
         for rates in curve_replicates(comparisons, IdentityBootstrap(60, replicates=300))

@@ -14,17 +14,11 @@ from facecli.photos.find import digest
 from facecli.templates.records import embed_record, failed_record, write_rows
 from facecli.templates.template import Embedded, FaceTemplate
 from facecli.trials.database import samples_of_database
+from facecli.trials.labelled import of_pairs, of_samples, of_scores, overlap
 from facecli.trials.pairs import PairSet, parse_csv
-from facecli.trials.samples import (
-    Samples,
-    cross,
-    embed_pairs,
-    listed,
-    provenance,
-    samples_of_templates,
-    shared,
-    subjects_where_known,
-)
+from facecli.trials.samples import Samples, embed_pairs, samples_of_templates, subjects_where_known
+from facecli.trials.score_table import parse_scores
+from facecli.trials.scored import cross_of, listed_scores
 
 CSV = b"left,right,mated\nada/1.jpg,ada/2.jpg,1\nada/1.jpg,bob/1.jpg,0\nbob/1.jpg,eve/1.jpg,0\n"
 
@@ -86,7 +80,7 @@ def test_images_are_embedded_once_and_failures_keep_their_place(people):
 def test_listed_pairs_agree_with_a_loop_and_failures_are_minus_infinity(people):
     pairs = parse(CSV, people)
     samples = embed_pairs(Drawn(), pairs)
-    found = listed(samples, pairs)
+    found = listed_scores(samples, pairs).comparisons
     rows = dict(zip(samples.paths, samples.templates, strict=True))
     expected = [
         float(rows[a].astype(float) @ rows[b].astype(float))
@@ -100,7 +94,7 @@ def test_listed_pairs_agree_with_a_loop_and_failures_are_minus_infinity(people):
 
 def test_cross_compares_everybody_with_everybody(people):
     samples = embed_pairs(Drawn(), parse(CSV, people))
-    found = cross(samples)
+    found = cross_of(samples).comparisons
     couples = list(itertools.combinations(range(4), 2))
     for k, (i, j) in enumerate(couples):
         if 3 in (i, j):
@@ -130,23 +124,25 @@ def test_unknown_people_can_be_listed_but_not_crossed(people):
     pairs = parse(b"left,right,mated\nada/1.jpg,bob/1.jpg,1\nada/1.jpg,ada/2.jpg,0\n", people)
     samples = embed_pairs(Drawn(), pairs)
     assert samples.people == 0
-    found = listed(samples, pairs)
+    found = listed_scores(samples, pairs).comparisons
     assert found.people == 0
     assert found.mated.tolist() == [True, False]
     with pytest.raises(BadInput, match="ada/1.jpg: nobody knows who is shown.*folder for each person"):
-        cross(samples)
+        cross_of(samples)
 
 
 def test_pairs_without_labels_or_with_other_images_are_refused(people):
     pairs = parse(b"left,right,mated\nada/1.jpg,bob/1.jpg,1\n", people)
     samples = embed_pairs(Drawn(), pairs)
     with pytest.raises(BadInput, match="do not say which of them are mated"):
-        listed(samples, PairSet(pairs.left, pairs.right, people))
+        listed_scores(samples, PairSet(pairs.left, pairs.right, people))
     with pytest.raises(BadInput, match="eve/1.jpg: is in the list of pairs and not among the samples"):
-        listed(samples, parse(b"left,right,mated\nada/1.jpg,eve/1.jpg,1\n", people))
+        listed_scores(samples, parse(b"left,right,mated\nada/1.jpg,eve/1.jpg,1\n", people))
     known = embed_pairs(Drawn(), parse(CSV, people))
     with pytest.raises(BadInput, match="pair 2 is labelled against its subjects"):
-        listed(known, parse(b"left,right,mated\nada/1.jpg,ada/2.jpg,1\nada/1.jpg,bob/1.jpg,1\n", people))
+        listed_scores(
+            known, parse(b"left,right,mated\nada/1.jpg,ada/2.jpg,1\nada/1.jpg,bob/1.jpg,1\n", people)
+        )
 
 
 def test_a_database_gives_every_photo_from_its_cache(people, tmp_path):
@@ -162,7 +158,7 @@ def test_a_database_gives_every_photo_from_its_cache(people, tmp_path):
     repeated = samples_of_database(people, again, cache_dir=tmp_path / "cache")
     assert again.asked == []
     assert np.array_equal(repeated.templates, samples.templates, equal_nan=True)
-    assert listed(samples, parse(CSV, people)).similarity[2] == -np.inf
+    assert listed_scores(samples, parse(CSV, people)).comparisons.similarity[2] == -np.inf
 
 
 @pytest.fixture
@@ -207,16 +203,17 @@ def test_missing_and_empty_templates_are_said(tmp_path):
 
 def test_provenance_marks_what_was_read_and_finds_it_again(people):
     samples = embed_pairs(Drawn(), parse(CSV + b"gone/1.jpg,ada/1.jpg,0\n", people))
-    one = provenance(samples, cross(samples), "all")
-    assert (one.n_images, one.n_people, one.n_failed) == (5, 4, 7)
+    one = of_samples(samples, description="all").provenance
+    assert (one.description, one.n_images, one.n_people, one.n_failed) == ("all", 5, 4, 7)
     assert len(one.image_marks) == 4
     part = embed_pairs(Drawn(), parse(b"left,right,mated\nada/1.jpg,bob/1.jpg,0\n", people))
-    assert shared(one, provenance(part, cross(part), "part")) == (2, 2)
+    assert overlap(one, of_samples(part).provenance).startswith("2 images and 2 people are both in")
     flat = parse(b"left,right,mated\n../people/ada/1.jpg,bob/1.jpg,1\n", people)
-    nobody = embed_pairs(Drawn(), flat)
-    unknown = provenance(nobody, listed(nobody, flat), "unknown")
-    assert shared(one, unknown) == (2, 0)
-    assert shared(unknown, unknown) == (2, 0)
+    unknown = of_pairs(Drawn(), flat).provenance
+    assert overlap(one, unknown).startswith("2 images and 0 people")
+    assert overlap(unknown, unknown).startswith("2 images and 0 people")
+    scores = parse_scores(b"similarity,mated\n0.9,1\n0.1,0\n", source="s.csv")
+    assert overlap(one, of_scores(scores).provenance) == ""
 
 
 def test_identical_bytes_are_found_and_unread_files_are_not_identical():
