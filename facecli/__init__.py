@@ -9,8 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from facecli.api.labelled import calibrate, evaluate
     from facecli.api.tasks import embed, enrol, identify, verify
     from facecli.api.train import train
+    from facecli.calibration.calibration import Calibration
     from facecli.errors import (
         BadInput,
         DatabaseError,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
         UsageError,
         WeightsMissing,
     )
+    from facecli.evaluation.evaluation import Evaluation
     from facecli.faces.face import Face
     from facecli.gallery.gallery import Gallery
     from facecli.recognition.identify import Identified
@@ -36,10 +39,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BadInput",
+    "Calibration",
     "DatabaseError",
     "Embedded",
     "Embedder",
     "EmbedderMismatch",
+    "Evaluation",
     "Face",
     "FaceError",
     "Gallery",
@@ -53,14 +58,18 @@ __all__ = [
     "UsageError",
     "Verdict",
     "WeightsMissing",
+    "calibrate",
     "embed",
     "enrol",
+    "evaluate",
     "identify",
     "train",
     "verify",
 ]
 
 _HOMES = {
+    "calibrate": "api.labelled",
+    "evaluate": "api.labelled",
     "embed": "api.tasks",
     "enrol": "api.tasks",
     "identify": "api.tasks",
@@ -77,6 +86,8 @@ _HOMES = {
     "UnreadableImage": "errors",
     "UsageError": "errors",
     "WeightsMissing": "errors",
+    "Calibration": "calibration.calibration",
+    "Evaluation": "evaluation.evaluation",
     "Face": "faces.face",
     "Gallery": "gallery.gallery",
     "Identified": "recognition.identify",

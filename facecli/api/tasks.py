@@ -10,13 +10,13 @@ import os
 import warnings
 from pathlib import Path
 
-from facecli.calibration.decision import Rule, make_rule
-from facecli.config import DEFAULT_PRIOR, DEFAULT_TOP, default_user_dir
+from facecli.api.rule import FilePath, rule_of
+from facecli.calibration.calibration import Calibration
+from facecli.config import DEFAULT_PRIOR, DEFAULT_TOP
 from facecli.errors import FaceError, printable
 from facecli.gallery.gallery import Gallery
 from facecli.gallery.refresh import refresh
 from facecli.gallery.searchable import Searchable
-from facecli.models.families import family
 from facecli.photos.source import Photo, named
 from facecli.recognition import identify as recognition
 from facecli.recognition.identify import Identified
@@ -45,28 +45,29 @@ def verify(
     embedder: Embedder | None = None,
     fmr: float | None = None,
     threshold: float | None = None,
-    calibration: str | os.PathLike[str] | None = None,
+    calibration: Calibration | FilePath | None = None,
     prior: float = DEFAULT_PRIOR,
 ) -> Verdict:
     """Say whether two photos show the same person, by one face of each: the largest by default.
 
-    The threshold is that of the calibration for `fmr` (1e-3 by default), or `threshold` as given. Photos are as in
+    The threshold is that of the calibration in force, or of `calibration` or the file of one, for `fmr` (1e-3 by
+    default), or `threshold` as given. Photos are as in
     `embed`. Raises the `FaceError` of the first photo that fails, `NoCalibration` and `UsageError`.
     """
     chosen = embedder if embedder is not None else Embedder()
-    rule = _rule(chosen, fmr, threshold, calibration, prior)
+    rule = rule_of(chosen, fmr, threshold, calibration, prior)
     return verify_photos(chosen, rule, named(left, "left"), named(right, "right"))
 
 
 def identify(
     photo: Photo,
-    db: str | os.PathLike[str] | Searchable,
+    db: FilePath | Searchable,
     *,
     embedder: Embedder | None = None,
     top: int = DEFAULT_TOP,
     fmr: float | None = None,
     threshold: float | None = None,
-    calibration: str | os.PathLike[str] | None = None,
+    calibration: Calibration | FilePath | None = None,
     prior: float = DEFAULT_PRIOR,
 ) -> list[Identified]:
     """Say who the faces of `photo` are among the people of `db`: a folder with a folder of photos for each.
@@ -77,14 +78,14 @@ def identify(
     `NoCalibration`, `UsageError`.
     """
     chosen = embedder if embedder is not None else Embedder(faces="all")
-    rule = _rule(chosen, fmr, threshold, calibration, prior)
+    rule = rule_of(chosen, fmr, threshold, calibration, prior)
     gallery = _enrolled(db, chosen) if isinstance(db, str | os.PathLike) else db
     probes = probes_of(embed(photo, embedder=chosen))
     answers = recognition.identify(gallery, rule, probes, top=top)
     return [answer for answer in answers if isinstance(answer, Identified)]
 
 
-def enrol(db: str | os.PathLike[str], *, embedder: Embedder | None = None) -> Gallery:
+def enrol(db: FilePath, *, embedder: Embedder | None = None) -> Gallery:
     """Enrol the new and changed photos of the folder `db`, by their largest face; return it to search in.
 
     A `UserWarning` says how many photos have no usable face, and names the first. Raises `DatabaseError`,
@@ -93,28 +94,10 @@ def enrol(db: str | os.PathLike[str], *, embedder: Embedder | None = None) -> Ga
     return _enrolled(db, embedder if embedder is not None else Embedder())
 
 
-def _enrolled(db: str | os.PathLike[str], embedder: Embedder) -> Gallery:
+def _enrolled(db: FilePath, embedder: Embedder) -> Gallery:
     gallery, report = refresh(Path(db), embedder.choosing("largest"), cache_dir=embedder.cache_dir)
     if report.failures:
         first = report.failures[0]
         text = f"{len(report.failures)} photos cannot be used, first {first.path}: {first.message}"
         warnings.warn(f"{printable(db)}: {text}", UserWarning, stacklevel=3)  # where the task was called
     return gallery
-
-
-def _rule(
-    embedder: Embedder,
-    fmr: float | None,
-    threshold: float | None,
-    calibration: str | os.PathLike[str] | None,
-    prior: float,
-) -> Rule:
-    return make_rule(
-        embedder.id,
-        user_dir=default_user_dir(),
-        threshold=threshold,
-        fmr=fmr,
-        calibration=None if calibration is None else Path(calibration),
-        beside=family(embedder.spec).calibration_beside(embedder.spec),
-        prior=prior,
-    )

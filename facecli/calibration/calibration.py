@@ -8,8 +8,10 @@ so that any FMR the data can support may be asked later, and a map from similari
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -135,6 +137,23 @@ class Calibration:
         false_matches, misses = self.reported.at(threshold)
         return self._point("fmr", threshold, fmr, false_matches, misses, self.reported, self.basis)
 
+    def records(self, targets: Sequence[float] = (), *, prior: float = DEFAULT_PRIOR) -> list[dict[str, Any]]:
+        """Return what `calibrate` prints: a record an operating point, the EER, best accuracy and the FMR `targets`.
+
+        Without targets, the powers of ten are there. `probability` is that of a mated pair at the threshold, if it was
+        `prior` before looking.
+        """
+        return [
+            {
+                **asdict(point),
+                "probability": round(self.probability(point.threshold, prior), 6),
+                "prior": prior,
+                "embedder_id": self.embedder_id,
+            }
+            for point in self.points
+            if point.target_fmr is None or _asked(point.target_fmr, targets)
+        ]
+
     def at(self, threshold: float) -> OperatingPoint:
         """Return the rates at a threshold that was set by hand.
 
@@ -256,3 +275,10 @@ def _widest(factors: list[Interval]) -> Interval:
     if not factors:
         return 1.0, 1.0
     return min(low for low, _ in factors), max(high for _, high in factors)
+
+
+def _asked(rate: float, targets: Sequence[float]) -> bool:
+    if targets:
+        return rate in targets
+    power = math.log10(rate)
+    return abs(power - round(power)) < 1e-9

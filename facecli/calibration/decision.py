@@ -84,15 +84,15 @@ def make_rule(
     user_dir: Path,
     threshold: float | None = None,
     fmr: float | None = None,
-    calibration: Path | None = None,
+    calibration: Path | Calibration | None = None,
     beside: Path | None = None,
     prior: float = DEFAULT_PRIOR,
 ) -> Rule:
     """Return the rule for an embedder: the threshold as given, or the one for `fmr` from its calibration.
 
-    `calibration` is a file to use in place of the installed or shipped one; `beside` is where a checkpoint would keep
-    its own, which counts when neither is there. Raises `NoCalibration` when there
-    is none and no `threshold`, `EmbedderMismatch` for another embedder's.
+    `calibration`, or the file of one, is used in place of the installed or shipped one; `beside` is where a checkpoint
+    would keep its own, which counts when neither is there. Raises `NoCalibration` when there is none and no
+    `threshold`, `EmbedderMismatch` for another embedder's.
     """
     if threshold is not None and fmr is not None:
         raise UsageError("threshold and fmr each set the threshold", hint="give one of them")
@@ -102,9 +102,14 @@ def make_rule(
         )
     if not 0 < prior < 1:
         raise UsageError(f"a prior of {prior:g} is not between 0 and 1")
-    if calibration is not None:
-        in_force: Calibration | None = load(calibration)
-        source = f"calibration {calibration}"
+    in_force: Calibration | None
+    if isinstance(calibration, Calibration):
+        in_force, source = (
+            calibration,
+            f"calibration on {calibration.chosen_on.description or 'data of its own'}",
+        )
+    elif calibration is not None:
+        in_force, source = load(calibration), f"calibration {calibration}"
     else:
         in_force = find_calibration(embedder_id, user_dir)
         installed = installed_path(embedder_id, user_dir)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +31,6 @@ COLUMNS = [
 TABLE = ["name", "target_fmr", "threshold", "fmr", "fmr_95_%", "chosen_fmr"]
 TABLE += ["fnmr", "fnmr_95_%", "chosen_fnmr", "probability"]
 """The columns for a terminal; counts and basis are the same in every row and said once beside it."""
-
-
-def records(made: Calibration, targets: Sequence[float], prior: float) -> Iterator[dict[str, Any]]:
-    """Yield a record an operating point: the EER, the best accuracy, and the FMR `targets`.
-
-    Without targets, the powers of ten are shown. `probability` is that of a mated pair at the threshold, if
-    it was `prior` before looking.
-    """
-    for point in made.points:
-        if point.target_fmr is None or _asked(point.target_fmr, targets):
-            yield {
-                **asdict(point),
-                "probability": round(made.probability(point.threshold, prior), 6),
-                "prior": prior,
-                "embedder_id": made.embedder_id,
-            }
 
 
 def flatten(record: dict[str, Any]) -> list[dict[str, Any]]:
@@ -117,13 +98,6 @@ def replaced(before: Calibration | None, was_there: bool, path: Path) -> str:
     else:
         what = "one that could not be read" if was_there else "none"
     return f"installed as {path}, in place of {what}"
-
-
-def _asked(rate: float, targets: Sequence[float]) -> bool:
-    if targets:
-        return rate in targets
-    power = math.log10(rate)
-    return abs(power - round(power)) < 1e-9
 
 
 def _data(p: Provenance) -> str:

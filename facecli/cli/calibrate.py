@@ -309,7 +309,7 @@ def _show(calibration: Calibration, targets: list[float], prior: float, form: Fo
 
     columns = report.TABLE if form == "table" else report.COLUMNS
     with Output(columns, form=form, flatten=report.flatten) as sink:
-        for record in report.records(calibration, targets, prior):
+        for record in calibration.records(targets, prior=prior):
             sink.emit(record)
     for line in report.explanation(calibration):
         notes.say(line)

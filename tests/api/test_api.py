@@ -20,7 +20,7 @@ from facecli.photos.decode import decode
 def own_folders(cache_dir, tmp_path, monkeypatch):
     """Let the defaults be the cache of the tests and an empty home."""
     monkeypatch.setattr("facecli.templates.embedder.default_cache_dir", lambda: cache_dir)
-    monkeypatch.setattr("facecli.api.tasks.default_user_dir", lambda: tmp_path / "home")
+    monkeypatch.setattr("facecli.api.rule.default_user_dir", lambda: tmp_path / "home")
     return ["--cache", str(cache_dir), "--home", str(tmp_path / "home")]
 
 
@@ -109,6 +109,6 @@ def test_an_embedders_own_cache_folder_is_the_databases_too(cache_dir, people, p
         raise AssertionError("the default folder was asked for")
 
     monkeypatch.setattr("facecli.templates.embedder.default_cache_dir", refuse)
-    monkeypatch.setattr("facecli.api.tasks.default_user_dir", lambda: tmp_path / "home")
+    monkeypatch.setattr("facecli.api.rule.default_user_dir", lambda: tmp_path / "home")
     embedder = facecli.Embedder(faces="all", cache_dir=cache_dir)
     assert facecli.identify(probes / "hugo.jpg", people, embedder=embedder)[0].subject == "Hugo"
