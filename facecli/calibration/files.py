@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -116,8 +117,8 @@ def from_json(text: str | bytes, *, path: str | Path) -> Calibration:
                 ReliabilityBin(**_read_fields(row, ReliabilityBin)) for row in quality.items("reliability")
             ),
         ),
-        chosen_on=_read_provenance(top.inside("chosen_on")),
-        reported_on=None if reported_on is None else _read_provenance(reported_on),
+        chosen_on=Provenance(**_read_fields(top.inside("chosen_on"), Provenance)),
+        reported_on=None if reported_on is None else Provenance(**_read_fields(reported_on, Provenance)),
         seed=top.whole("seed"),
         facecli_version=top.text("facecli_version"),
         command=top.text("command"),
@@ -286,11 +287,12 @@ _READ: dict[Any, Callable[[_Reader, str], Any]] = {
     tuple[str, ...]: _Reader.words,
 }
 """How a field of a flat dataclass is read, by its type."""
+_hints = cache(get_type_hints)  # asked once for each of many rows
 
 
 def _read_fields(reader: _Reader, kind: type) -> dict[str, Any]:
     """Return the values of a flat dataclass by the types of its fields."""
-    return {key: _READ[hint](reader, key) for key, hint in get_type_hints(kind).items()}
+    return {key: _READ[hint](reader, key) for key, hint in _hints(kind).items()}
 
 
 def _read_point(reader: _Reader) -> OperatingPoint:
@@ -299,10 +301,6 @@ def _read_point(reader: _Reader) -> OperatingPoint:
         if not 0 <= getattr(point, key) <= 1:
             raise reader.wrong(key, "a rate")
     return point
-
-
-def _read_provenance(reader: _Reader) -> Provenance:
-    return Provenance(**_read_fields(reader, Provenance))
 
 
 def _read_map(reader: _Reader) -> ScoreMap:
