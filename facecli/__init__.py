@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from facecli.api.labelled import calibrate, evaluate
+    from facecli.api.labelled import Evaluation, calibrate, evaluate
     from facecli.api.tasks import embed, enrol, identify, verify
     from facecli.api.train import train
     from facecli.calibration.calibration import Calibration
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
         UsageError,
         WeightsMissing,
     )
-    from facecli.evaluation.evaluation import Evaluation
     from facecli.faces.face import Face
     from facecli.gallery.gallery import Gallery
     from facecli.recognition.identify import Identified
@@ -87,7 +86,7 @@ _HOMES = {
     "UsageError": "errors",
     "WeightsMissing": "errors",
     "Calibration": "calibration.calibration",
-    "Evaluation": "evaluation.evaluation",
+    "Evaluation": "api.labelled",
     "Face": "faces.face",
     "Gallery": "gallery.gallery",
     "Identified": "recognition.identify",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from facecli.api.rule import FilePath, rule_of
 from facecli.calibration.calibration import Calibration
@@ -12,8 +13,9 @@ from facecli.calibration.files import install as install_calibration
 from facecli.calibration.fit import calibrate as fit
 from facecli.config import DEFAULT_REPLICATES, default_user_dir
 from facecli.errors import NoCalibration, UsageError
-from facecli.evaluation import data as evaluation
-from facecli.evaluation.evaluation import Evaluation, run
+from facecli.evaluation import data
+from facecli.evaluation import evaluation as system
+from facecli.evaluation.records import records
 from facecli.templates.embedder import Embedder
 from facecli.trials.database import samples_of_people
 from facecli.trials.labelled import (
@@ -29,6 +31,14 @@ from facecli.trials.score_table import read_scores
 
 UNKNOWN = "unknown"
 """The embedder id of scores that nobody says who made: no embedder accepts such a calibration."""
+
+
+class Evaluation(system.Evaluation):
+    """How often a system errs: `figures` with their intervals, `groups`, the worst `pairs`, `warnings`, `signature`."""
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return what `eval` prints: a record a figure, then groups, errors and warnings; the signature is the last."""
+        return list(records(self))
 
 
 def calibrate(
@@ -65,8 +75,9 @@ def calibrate(
     else:
         chosen = embedder if embedder is not None else Embedder()
         embedder_id = chosen.id
-        data = Data(pairs, db, cross, root, nonmated)
-        labelled = data.compared(chosen, targets=targets, seed=seed, description=description)
+        labelled = Data(pairs, db, cross, root, nonmated).compared(
+            chosen, targets=targets, seed=seed, description=description
+        )
     calibration = fit(
         labelled.comparisons,
         labelled.provenance,
@@ -106,12 +117,12 @@ def evaluate(
     remarks: list[str] = []
     if scores is not None:
         _only_scores(pairs, db, embedder)
-        evaluated, embedder_id = evaluation.from_scores(of_scores(read_scores(str(scores)))), "scores"
+        evaluated, embedder_id = data.from_scores(of_scores(read_scores(str(scores)))), "scores"
     else:
         chosen = embedder if embedder is not None else Embedder()
         embedder_id = chosen.id
         labelled = Data(pairs, db, cross, root).compared(chosen)
-        evaluated = evaluation.from_pairs(labelled) if db is None else evaluation.from_database(labelled)
+        evaluated = data.from_pairs(labelled) if db is None else data.from_database(labelled)
         in_force = None
         try:
             rule = rule_of(chosen, threshold=threshold, calibration=calibration)
@@ -119,9 +130,9 @@ def evaluate(
         except NoCalibration:
             # Figures at fixed rates need none.
             pass
-        trained_on = evaluation.training_marks(str(Path(chosen.spec.weights).parent))
-        remarks = evaluation.seen_before(evaluated, in_force, trained_on)
-    return run(
+        trained_on = data.training_marks(str(Path(chosen.spec.weights).parent))
+        remarks = data.seen_before(evaluated, in_force, trained_on)
+    evaluation = system.run(
         evaluated,
         embedder_id=embedder_id,
         threshold=threshold,
@@ -131,6 +142,7 @@ def evaluate(
         seed=seed,
         replicates=replicates,
     )
+    return Evaluation(**vars(evaluation))
 
 
 @dataclass(frozen=True)

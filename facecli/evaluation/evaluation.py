@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -75,12 +74,6 @@ class Evaluation:
         """The figures with errors behind them."""
         parts = (self.verification, self.identification)
         return tuple(h for part in parts if part is not None for h in part.headlines)
-
-    def records(self) -> list[dict[str, Any]]:
-        """Return what `eval` prints: a record a figure, then groups, errors and warnings; the signature is the last."""
-        from facecli.evaluation.records import records
-
-        return list(records(self))
 
     @property
     def system(self) -> System:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from facecli.errors import printable
 from facecli.evaluation.compare import error_records, finite
+from facecli.evaluation.evaluation import Evaluation
 from facecli.evaluation.figures import IDENTIFICATION, VERIFICATION, Figure
 from facecli.evaluation.groups import GroupRates
-
-if TYPE_CHECKING:
-    from facecli.evaluation.evaluation import Evaluation
 
 Record = dict[str, Any]
 
