@@ -6,10 +6,12 @@ Nothing heavy is imported here: `--help` needs neither NumPy nor torch.
 from __future__ import annotations
 
 from importlib import import_module
+from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+import typer.core
 
 from facecli import __version__, config
 from facecli.cli.exit_codes import Commands
@@ -47,16 +49,36 @@ class _Late(Commands):
                 self.commands[name] = _command(name)
         return self.commands.get(cmd_name)
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        # The list shows names and first sentences: no command's options need to be made for it.
+        made, self.commands = self.commands, {name: _listed(name) for name in _COMMANDS}
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self.commands = made
+
+
+def _imported(name: str) -> Any:
+    """Return the function of a command, or the app of one that has commands of its own."""
+    module, _, attribute = _COMMANDS[name].partition(":")
+    return getattr(import_module(f"facecli.cli.{module}"), attribute)
+
 
 def _command(name: str) -> Any:
-    module, _, attribute = _COMMANDS[name].partition(":")
-    found = getattr(import_module(f"facecli.cli.{module}"), attribute)
-    if isinstance(found, typer.Typer):
-        return typer.main.get_command(found)
+    command = _imported(name)
+    if isinstance(command, typer.Typer):
+        return typer.main.get_command(command)
     app = typer.Typer(add_completion=False, rich_markup_mode=_MARKUP)
-    # Grouped even where there is no group: Typer would evaluate each annotation twice, and `--help` makes all commands.
-    app.command(name)(grouped(found))
+    app.command(name)(grouped(command))
     return typer.main.get_command(app)
+
+
+def _listed(name: str) -> Any:
+    """Return a command as the list of all shows it, without its options."""
+    command = _imported(name)
+    if isinstance(command, typer.Typer):
+        return typer.main.get_command(command)
+    return typer.core.TyperCommand(name, help=getdoc(command), rich_markup_mode=_MARKUP)
 
 
 app = typer.Typer(
