@@ -55,6 +55,7 @@ ONLY_IN = {
 TORCH_AT_ONCE = {
     "models.architectures",
     "models.dlib_torch",
+    "models.sface_torch",
     "models.torch_export",
     "models.torchvision",
 }

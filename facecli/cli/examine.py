@@ -45,6 +45,7 @@ TOLERANCE = 1e-4
 """Largest difference between a template's numbers and the known answer: what two engines may differ by."""
 
 KNOWN_ANSWERS: dict[str, tuple[float, ...]] = {
+    "sface": (0.048715, 0.089551, 0.106603, 0.050464, -0.128432, -0.015423, -0.053429, -0.041221),
     "dlib": (-0.057794, 0.100548, 0.046359, -0.031847, -0.065686, -0.032956, -0.056700, 0.010259),
 }
 """The first numbers of each model's template of `answer_chip`: another channel order, mean or weights give others."""

@@ -39,9 +39,38 @@ def _facenet(name: str, weights: str, sha256: str | None, data: str) -> ModelSpe
     )
 
 
+# Where the published networks of 112 px want the landmarks (InsightFace's figures, which count from pixel centres, plus
+# a half: this contract counts from pixel edges).
+ARCFACE_TEMPLATE: Points = (
+    (38.7946, 52.1963),
+    (74.0318, 52.0014),
+    (56.5252, 72.2366),
+    (42.0493, 92.8655),
+    (71.2299, 92.7041),
+)
+
+OPENCV_ZOO = "https://github.com/opencv/opencv_zoo/raw/25f423d0e04c31a17254620e58febd7386da523b/models/"
+
+
 BUILT_IN: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
+        ModelSpec(
+            name="sface",
+            family="sface",
+            dim=128,
+            input_size=112,
+            template=ARCFACE_TEMPLATE,
+            channel_order="RGB",
+            # The network subtracts its own mean, so that its padding is grey.
+            mean=(0.0, 0.0, 0.0),
+            std=(1.0, 1.0, 1.0),
+            # Adding the mirror image moved FNMR at FMR 1e-4 by a tenth of a point at twice the time.
+            mirror=False,
+            weights=OPENCV_ZOO + "face_recognition_sface/face_recognition_sface_2021dec_int8bq.onnx",
+            sha256="fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+            licence="Apache-2.0 (code and weights); what it was trained on is not documented",
+        ),
         ModelSpec(
             name="dlib",
             family="dlib",

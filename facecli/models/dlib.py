@@ -8,7 +8,6 @@ weights come inside the package `face_recognition_models`; `dlib_torch.py` has t
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from facecli.hooks import Notify
 from facecli.models.dlib_weights import BLOCKS, INPUT_PX, Weights, parse
 from facecli.models.network import Network
 from facecli.models.onnx_graph import Graph
+from facecli.models.packaged import packaged, read_checked
 from facecli.models.spec import Family, ModelSpec
 
 if TYPE_CHECKING:
@@ -28,20 +28,15 @@ if TYPE_CHECKING:
 _GRAPH_VERSION = "1"  # part of the cached graph's name: raise it when `build_onnx` changes
 
 
+PACKAGE = "face_recognition_models"
+
+
 class Dlib(Family):
     """The one network of dlib, inside an installed package."""
 
     def locate(self, spec: ModelSpec, cache_dir: Path) -> Path | None:
-        """Return the weights file inside the installed package, found without importing the package.
-
-        Its own `__init__` imports `pkg_resources`, which today's setuptools no longer has.
-        """
-        package, _, inside = spec.weights.partition("/")
-        package_spec = importlib.util.find_spec(package)
-        if package_spec is None or package_spec.origin is None:
-            return None
-        path = Path(package_spec.origin).parent / inside
-        return path if path.is_file() else None
+        """Return the weights file inside the installed package, or None."""
+        return packaged(spec.weights)
 
     def network(
         self, spec: ModelSpec, cache_dir: Path, weights: Path | None, notify: Notify | None
@@ -51,20 +46,13 @@ class Dlib(Family):
         if path is None:
             raise WeightsMissing(
                 f"the weights of '{spec.name}' are not installed",
-                hint="pip install face_recognition_models",
+                hint=f"pip install {PACKAGE}",
             )
         own = weights is None and spec.sha256 is not None
-        digest = spec.sha256 if own else hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = str(spec.sha256) if own else hashlib.sha256(path.read_bytes()).hexdigest()
 
         def checked() -> Weights:
-            data = path.read_bytes()
-            if own and hashlib.sha256(data).hexdigest() != spec.sha256:
-                raise WeightsMissing(
-                    "the file is not the one this version knows (its SHA-256 differs)",
-                    path=path,
-                    hint="pip install --force-reinstall face_recognition_models",
-                )
-            return parse(data, path)
+            return parse(read_checked(path, digest, PACKAGE), path)
 
         def module() -> torch.nn.Module:
             from facecli.models.dlib_torch import DlibResNet

@@ -10,6 +10,7 @@ import importlib
 from facecli.models.spec import Family, ModelSpec
 
 FAMILIES = {
+    "sface": "facecli.models.sface",
     "dlib": "facecli.models.dlib",
     "facenet": "facecli.models.facenet",
     "torchvision": "facecli.models.torchvision",

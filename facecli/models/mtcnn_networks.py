@@ -9,12 +9,10 @@ first convolution.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +21,13 @@ from facecli.arrays import Array
 from facecli.errors import WeightsMissing
 from facecli.models.network import Network
 from facecli.models.onnx_graph import Graph
+from facecli.models.packaged import packaged, read_checked
 
 if TYPE_CHECKING:
     import torch
 
 _GRAPH_VERSION = "2"  # part of the cached graphs' names: raise it when `build_onnx` changes
+PACKAGE = "facenet-pytorch<2.6"
 _SCALE, _SHIFT = 1 / 128, -127.5 / 128
 _CHANNEL_BLOCK = 16
 """ONNX Runtime's fast layout holds so many channels together, and takes a layer only if its channels fill blocks."""
@@ -95,21 +95,10 @@ def network(stage: Stage) -> Network:
 
 def read_weights(stage: Stage) -> dict[str, Array]:
     """Return the stage's parameters by name; raises `WeightsMissing` when the file is absent or altered."""
-    package = importlib.util.find_spec("facenet_pytorch")
-    origin = None if package is None else package.origin
-    path = None if origin is None else Path(origin).parent / f"data/{stage.name}.pt"
-    if path is None or not path.is_file():
-        raise WeightsMissing(
-            "the face detector's weights are not installed", hint="pip install 'facenet-pytorch<2.6'"
-        )
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != stage.sha256:
-        raise WeightsMissing(
-            "the face detector's weights are not the ones this version knows (the SHA-256 differs)",
-            path=path,
-            hint="pip install --force-reinstall 'facenet-pytorch<2.6'",
-        )
-    return read_legacy_state(data)
+    path = packaged(f"facenet_pytorch/data/{stage.name}.pt")
+    if path is None:
+        raise WeightsMissing("the face detector's weights are not installed", hint=f"pip install '{PACKAGE}'")
+    return read_legacy_state(read_checked(path, stage.sha256, PACKAGE))
 
 
 def read_legacy_state(data: bytes) -> dict[str, Array]:

@@ -771,7 +771,7 @@ def test_heic_where_its_decoder_is_here(people, facecli, tmp_path):
 
 def test_models_says_what_is_here(facecli):
     found = {row["name"]: row for row in rows(facecli("models -f csv").stdout)}
-    assert list(found) == ["dlib", "vggface2", "casia-webface"]
+    assert list(found) == ["sface", "dlib", "vggface2", "casia-webface"]
     assert found["dlib"]["here"] == "true"
     assert found["dlib"]["exported"] == "true"
     assert "68-point" in found["dlib"]["licence"]

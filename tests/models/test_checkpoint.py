@@ -266,7 +266,7 @@ def test_a_grey_network_sees_no_colour():
     [
         ({}, "'architecture.base' is missing"),
         ({"base": 3}, "'architecture.base' must be a text"),
-        ({"base": "resnet"}, "unknown base 'resnet'; known are dlib"),
+        ({"base": "resnet"}, "unknown base 'resnet'; known are sface, dlib"),
         ({"base": "dlib", "head": [0]}, "'architecture.head' must hold whole numbers"),
         ({"base": "dlib", "head": 3}, "'architecture.head' must be a list"),
         ({"base": "dlib", "width": 3}, "unknown key 'architecture.width'"),

@@ -20,7 +20,7 @@ DLIB = BUILT_IN["dlib"]
 
 
 def test_built_in_models():
-    assert list(BUILT_IN) == ["dlib", "vggface2", "casia-webface"]
+    assert list(BUILT_IN) == ["sface", "dlib", "vggface2", "casia-webface"]
     for name, spec in BUILT_IN.items():
         assert spec.name == name
         assert registry.resolve(name) is spec
@@ -69,7 +69,7 @@ def test_resolving_and_listing_import_no_numbers_and_no_families():
         ("dlb", "did you mean 'dlib'?"),
         ("VGGFace", "did you mean 'vggface2'?"),
         ("casia", "did you mean 'casia-webface'?"),
-        ("zzz", "known are dlib, vggface2, casia-webface, torchvision:NAME"),
+        ("zzz", "known are sface, dlib, vggface2, casia-webface, torchvision:NAME"),
     ],
 )
 def test_unknown_names(name, says):
