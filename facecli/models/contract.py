@@ -160,16 +160,19 @@ class Table:
         return float(value)
 
 
-def read_table(path: Path, kind: str, version: int) -> Table:
+def read_table(path: Path, kind: str, version: int, *, stated: bool = True) -> Table:
     """Return the JSON object in `path` after checking its `format` and `version`.
 
-    Raises `NoSuchFile`, `BadInput`.
+    Unless `stated` they may be left out. Raises `NoSuchFile`, `BadInput`.
     """
     try:
         values = json_text.read(path)
     except NoSuchFile as error:
         raise NoSuchFile("no such contract file", path=path) from error
     table = Table(values, path)
+    if not stated:
+        # Written by hand: whoever says nothing means the one of today.
+        table.values = {"format": kind, "version": version} | table.values
     written = table.text("format")
     if written != kind:
         raise table.fault("format", f"is '{written}' where '{kind}' is expected")

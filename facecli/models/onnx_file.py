@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from facecli.errors import BadInput, NoSuchFile, UsageError
 from facecli.files.download import file_digest
 from facecli.hooks import Notify
+from facecli.models.built_in import ARCFACE_TEMPLATE
 from facecli.models.contract import Contract, Table, read_contract, read_table
 from facecli.models.network import Network
 from facecli.models.runtime import runtime_errors
@@ -26,23 +28,13 @@ if TYPE_CHECKING:
 
 FORMAT = "facecli-onnx"
 VERSION = 1
-GRAPH = "onnx_file 1"
+GRAPH = "onnx_file 2"
 """Raise it when `_prepared` changes what it makes of a file."""
-
-# The five points of InsightFace's 112 px chip, given there with pixel centres at whole numbers
-# (cv2.warpAffine); half a pixel more in our convention, where they lie at halves.
-_ARCFACE = (
-    (38.2946, 51.6963),
-    (73.5318, 51.5014),
-    (56.0252, 71.7366),
-    (41.5493, 92.3655),
-    (70.7299, 92.2041),
-)
 
 PRESETS: dict[str, dict[str, Any]] = {
     "arcface112": {
         "input_size": 112,
-        "template": [[x + 0.5, y + 0.5] for x, y in _ARCFACE],
+        "template": [list(point) for point in ARCFACE_TEMPLATE],
         "channel_order": "RGB",
         "mean": 127.5,
         "std": 127.5,
@@ -52,12 +44,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 EXAMPLE = (
-    json.dumps({"format": FORMAT, "version": VERSION, "preset": "arcface112"})
+    json.dumps({"preset": "arcface112"})
     + " or "
     + json.dumps(
         {
-            "format": FORMAT,
-            "version": VERSION,
             "input_size": 112,
             "channel_order": "RGB",
             "mean": [127.5, 127.5, 127.5],
@@ -167,7 +157,7 @@ def _read(path: Path) -> _Read:
             path=path,
             hint=f"say how the network wants its faces, for example {EXAMPLE}",
         )
-    table = read_table(contract_file, FORMAT, VERSION)
+    table = read_table(contract_file, FORMAT, VERSION, stated=False)
     if table.has("preset"):
         # What the file says itself goes before the preset.
         table.values = PRESETS[table.choice("preset", tuple(PRESETS))] | table.values
@@ -245,60 +235,108 @@ def _sizes(value: onnx.ValueInfoProto) -> list[int | None]:
 
 
 def _prepared(path: Path, spec: ModelSpec, output_name: str) -> bytes:
-    """Return the model with one output and a free batch size, checked against the contract by running it."""
-    import numpy as np
-    import onnxruntime as ort
+    """Return the model with one input and one output, checked against the contract by running it.
 
+    Its batch is free where the network allows that, and else 1, which `runtime` reads off the input.
+    """
     model = _graph(path)
+    output = _output(model, output_name, path).SerializeToString()
+    chips = _the_input(model, spec, path)
+    declared = _sizes(chips)[0]
+    del model.graph.output[:]
+    model.graph.output.add().ParseFromString(output)
+    del model.graph.value_info[:]  # sizes written down for another batch
+    try:
+        # Many published files are fixed to one face a run; most of their networks are not.
+        _set_batch(model, "N")
+        data = model.SerializeToString()
+        _check_run(data, spec, 3, path)
+    except BadInput:
+        # What is declared free and depends on its batch is no network of one face after the other.
+        if declared != 1:
+            raise
+        _set_batch(model, 1)
+        data = model.SerializeToString()
+        _check_run(data, spec, 1, path)
+    return data
+
+
+def _the_input(model: onnx.ModelProto, spec: ModelSpec, path: Path) -> onnx.ValueInfoProto:
+    """Leave the graph the one input that it computes from; raises `BadInput` where that is not the contract's chip.
+
+    Older exporters list constants as inputs, and quantisers leave inputs that no node uses.
+    """
     graph = model.graph
-    output = _output(model, output_name, path)
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
+    constants = {tensor.name for tensor in graph.initializer}
+    used = set(_names_used(graph))
+    inputs = [value for value in graph.input if value.name in used - constants]
     if len(inputs) != 1:
-        raise BadInput(f"the network has {len(inputs)} inputs where one is expected", path=path)
+        names = ", ".join(value.name for value in inputs[:5])
+        raise BadInput(f"the network has {len(inputs)} inputs where one is expected ({names})", path=path)
+    data = inputs[0].SerializeToString()
+    del graph.input[:]
+    graph.input.add().ParseFromString(data)
     wanted = [3, spec.input_size, spec.input_size]
-    sizes = _sizes(inputs[0])
-    fits = len(sizes) == 4 and all(h is None or h == w for h, w in zip(sizes[1:], wanted, strict=True))
-    if not fits:
+    sizes = _sizes(graph.input[0])
+    if len(sizes) != 4 or any(h is not None and h != w for h, w in zip(sizes[1:], wanted, strict=True)):
         raise BadInput(
             f"the network takes {_shape(sizes)}, the contract gives {_shape([None, *wanted])}",
             path=path,
             hint=f"check input_size in {contract_path(path).name}; channels must come before rows and columns",
         )
-    # Many published files are fixed to one face a run; their networks are not.
-    for value in (inputs[0], output):
-        if value.type.tensor_type.shape.dim:
-            value.type.tensor_type.shape.dim[0].dim_param = "N"
-    embedding_output = output.SerializeToString()
-    del graph.output[:]
-    graph.output.add().ParseFromString(embedding_output)
-    del graph.value_info[:]  # sizes written down for the old batch
-    data = model.SerializeToString()
+    return graph.input[0]
 
-    chips = np.random.default_rng(0).standard_normal((3, *wanted)).astype(np.float32)
+
+def _names_used(graph: onnx.GraphProto) -> Iterator[str]:
+    """Yield the names that the nodes of a graph, and of the graphs within it, read."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _names_used(inner)
+
+
+def _set_batch(model: onnx.ModelProto, batch: int | str) -> None:
+    for value in (model.graph.input[0], model.graph.output[0]):
+        sizes = value.type.tensor_type.shape.dim
+        if not sizes:
+            continue
+        if isinstance(batch, str):
+            sizes[0].dim_param = batch
+        else:
+            sizes[0].dim_value = batch
+
+
+def _check_run(data: bytes, spec: ModelSpec, faces: int, path: Path) -> None:
+    """Raise `BadInput` unless the model makes `faces` embeddings of as many chips, each the same as on its own."""
+    import numpy as np
+    import onnxruntime as ort
+
+    shape = (faces, 3, spec.input_size, spec.input_size)
+    chips = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     options = ort.SessionOptions()
     options.log_severity_level = 4
     try:
         session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         name = session.get_inputs()[0].name
         together = session.run(None, {name: chips})[0]
-        alone = session.run(None, {name: chips[1:2]})[0]
+        alone = session.run(None, {name: chips[-1:]})[0]
     except runtime_errors() as error:
+        what = "a batch of faces" if faces > 1 else "a face"
         raise BadInput(
-            f"ONNX Runtime cannot run the network on a batch of faces ({str(error).splitlines()[0][:200]})",
+            f"ONNX Runtime cannot run the network on {what} ({str(error).splitlines()[0][:200]})",
             path=path,
-            hint="export it again with a free batch dimension",
+            hint="export it again with a free batch dimension" if faces > 1 else "",
         ) from error
-    if together.shape != (3, spec.dim):
+    if together.shape != (faces, spec.dim):
+        count = "three faces give" if faces > 1 else "a face gives"
         raise BadInput(
-            f"three faces give an output of {list(together.shape)} where [3, {spec.dim}] is expected",
-            path=path,
+            f"{count} an output of {list(together.shape)} where [{faces}, {spec.dim}] is expected", path=path
         )
     if together.dtype != np.float32:
         raise BadInput(f"the output is {together.dtype} where float32 is expected", path=path)
-    if not np.allclose(together[1:2], alone, rtol=1e-3, atol=1e-3):
+    if not np.allclose(together[-1:], alone, rtol=1e-3, atol=1e-3):
         raise BadInput("the embedding of a face depends on the batch it is in", path=path)
-    return data
 
 
 def _shape(sizes: list[int | None]) -> str:

@@ -104,16 +104,21 @@ def _load_onnx(network: Network, cache_dir: Path, threads: int, notify: Notify |
     pool.shutdown(wait=False)
 
     def run(batch: Array) -> list[Array]:
-        session, name = pending.result()
-        return session.run(None, {name: batch})
+        session = pending.result()
+        chips = session.get_inputs()[0]
+        if chips.shape[0] != 1:
+            return session.run(None, {chips.name: batch})
+        # A network that is fixed to one face a run.
+        runs = [session.run(None, {chips.name: batch[k : k + 1]}) for k in range(len(batch))]
+        return [np.concatenate(output) for output in zip(*runs, strict=True)]
 
     return run
 
 
 def _session(
     network: Network, path: Path, cache_dir: Path, threads: int, notify: Notify | None
-) -> tuple[onnxruntime.InferenceSession, str]:
-    """Return the session over the file at `path`, and the name of its input."""
+) -> onnxruntime.InferenceSession:
+    """Return the session over the file at `path`."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -126,7 +131,7 @@ def _session(
         # A damaged file would fail on every run until somebody finds and deletes it.
         export(network, cache_dir=cache_dir, notify=notify, anew=True)
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return session, session.get_inputs()[0].name
+    return session
 
 
 def _load_torch(network: Network, device: str) -> Runner:

@@ -173,6 +173,60 @@ def test_it_runs_on_any_batch_even_where_the_file_says_one(tmp_path, batch):
     np.testing.assert_allclose(ours, x.reshape(5, -1) @ WEIGHTS, atol=1e-4)
 
 
+@pytest.mark.parametrize("target", [(1, 3 * SIZE * SIZE), (1, -1)])
+def test_a_network_fixed_to_one_face_runs_one_at_a_time(tmp_path, target):
+    path = write(tmp_path / "model.onnx", batch=1)
+    model = onnx.load(path)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array(target), "shape"))
+    onnx.save(model, path)
+    contract(path, CONTRACT)
+    network = registry.load_network(onnx_file.read_spec(path), cache_dir=tmp_path)
+    x = np.random.default_rng(2).standard_normal((5, 3, SIZE, SIZE)).astype(np.float32)
+    (ours,) = runtime.load(network, cache_dir=tmp_path)(x)
+    np.testing.assert_allclose(ours, x.reshape(5, -1) @ WEIGHTS, atol=1e-4)
+
+
+def test_constants_and_leftovers_among_the_inputs_are_no_inputs(tmp_path):
+    path = write(tmp_path / "model.onnx")
+    model = onnx.load(path)
+    for name, shape in (("weights", WEIGHTS.shape), ("shape", (2,)), ("leftover", (3,))):
+        kind = TensorProto.INT64 if name == "shape" else TensorProto.FLOAT
+        model.graph.input.insert(0, helper.make_tensor_value_info(name, kind, shape))
+    onnx.save(model, path)
+    contract(path, CONTRACT)
+    network = registry.load_network(onnx_file.read_spec(path), cache_dir=tmp_path)
+    x = np.ones((2, 3, SIZE, SIZE), np.float32)
+    np.testing.assert_allclose(
+        runtime.load(network, cache_dir=tmp_path)(x)[0], x.reshape(2, -1) @ WEIGHTS, atol=1e-4
+    )
+    model.graph.node[2].input.append("leftover")
+    model.graph.node[2].op_type = "Add"
+    onnx.save(model, path)
+    contract(path, CONTRACT | {"output": "embedding"})
+    with pytest.raises(BadInput, match=r"2 inputs where one is expected \(leftover, data\)"):
+        registry.load_network(onnx_file.read_spec(path), cache_dir=tmp_path).onnx()
+
+
+def test_opencvs_file_runs_as_it_is(tmp_path, cache_dir):
+    wheel = registry.family(registry.resolve("sface")).locate(registry.resolve("sface"), cache_dir)
+    path = tmp_path / "zoo.onnx"
+    path.symlink_to(wheel)
+    contract(path, {"preset": "arcface112", "mean": 0, "std": 1})
+    chips = np.random.default_rng(3).integers(0, 256, (3, 3, 112, 112)).astype(np.float32)
+    ours, named = (
+        runtime.load(registry.load_network(registry.resolve(name), cache_dir=cache_dir), cache_dir=cache_dir)(
+            chips
+        )
+        for name in (str(path), "sface")
+    )
+    np.testing.assert_allclose(ours[0], named[0], atol=1e-5)
+
+
+def test_a_preset_alone_is_a_contract(model):
+    contract(model, {"preset": "arcface112"})
+    assert onnx_file.read_spec(model).template == registry.resolve("sface").template
+
+
 def test_one_of_several_outputs(tmp_path):
     path = write(tmp_path / "model.onnx", outputs=("embedding", "negated"))
     contract(path, CONTRACT)
@@ -194,7 +248,7 @@ def test_one_of_several_outputs(tmp_path):
 @pytest.mark.parametrize(
     ("making", "change", "says"),
     [
-        ({"fixed_reshape": True, "batch": 1}, {}, "cannot run the network on a batch"),
+        ({"fixed_reshape": True}, {}, "cannot run the network on a batch"),
         ({}, {"input_size": 112}, r"takes \[N, 3, 8, 8\], the contract gives \[N, 3, 112, 112\]"),
         ({"channels": 1}, {}, r"takes \[N, 1, 8, 8\]"),
         ({}, {"dim": 5}, r"output of \[3, 6\] where \[3, 5\]"),
