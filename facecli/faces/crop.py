@@ -15,6 +15,8 @@ from facecli.faces import align
 from facecli.faces.choice import Choice
 from facecli.faces.detector import FaceDetector
 from facecli.faces.face import Face
+from facecli.faces.quality import CHIP_PX, Appearance, appearances
+from facecli.models.built_in import ARCFACE_TEMPLATE
 from facecli.models.spec import ModelSpec
 from facecli.photos.decode import Image
 from facecli.photos.source import Decode
@@ -22,11 +24,15 @@ from facecli.photos.source import Decode
 
 @dataclass(frozen=True, eq=False)
 class Crop:
-    """A face that counts: `index` numbers the faces seen from the largest, `chip` is uint8 [S, S, 3], RGB."""
+    """A face that counts: `index` numbers the faces seen from the largest, `chip` is uint8 [S, S, 3], RGB.
+
+    `appearance` is None for an image that was a crop already: nobody knows where in it the face lies.
+    """
 
     face: Face
     index: int
     chip: Pixels
+    appearance: Appearance | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +61,7 @@ def cut(
     if detector is None:
         image = decode(2 * spec.input_size)
         face = Face((0.0, 0.0, float(image.width), float(image.height)), (), 1.0)
-        crop = Crop(face, 0, align.whole(image.pixels, spec.input_size))
+        crop = Crop(face, 0, align.whole(image.pixels, spec.input_size), None)
         return Crops(image.width, image.height, 1, (crop,))
     if choice.needs_all:
         image = decode(None)
@@ -70,30 +76,44 @@ def cut(
             advice="smaller_face",
         )
     indices = choice.of(faces, image.width, image.height, path=path)
-    chips = _chips([faces[index] for index in indices], image, decode, spec)
-    chosen = tuple(Crop(faces[index], index, chip) for index, chip in zip(indices, chips, strict=True))
+    counted = [faces[index] for index in indices]
+    image, placed = _fine_enough(image, decode, [_placed(face, spec) for face in counted])
+    chips = [align.chip(image.pixels, matrix, spec.input_size) for matrix in placed]
+    shown = appearances(
+        _looked_at(image, counted, chips, spec), counted, image.pixels if image.scale == 1 else None
+    )
+    chosen = tuple(map(Crop, counted, indices, chips, shown))
     return Crops(image.width, image.height, len(faces), chosen)
 
 
-def _chips(faces: Sequence[Face], image: Image, decode: Decode, spec: ModelSpec) -> list[Pixels]:
-    """Return the chip of each face, from an image decoded finely enough not to enlarge what is there."""
-    matrices = [
-        align.onto_square(face.box, spec.input_size, spec.crop_margin)
-        if spec.template is None
-        else align.similarity(face.landmarks, spec.template)
-        for face in faces
-    ]
+def _placed(face: Face, spec: ModelSpec) -> align.Matrix:
+    """Return the map of a face in the original image onto the chip of `spec`."""
+    if spec.template is None:
+        return align.onto_square(face.box, spec.input_size, spec.crop_margin)
+    return align.similarity(face.landmarks, spec.template)
+
+
+def _fine_enough(
+    image: Image, decode: Decode, matrices: Sequence[align.Matrix]
+) -> tuple[Image, list[align.Matrix]]:
+    """Return the image decoded finely enough not to enlarge what is there, and the maps from its own pixels."""
     wanted = min(max(align.scale_of(matrix) for matrix in matrices), 1.0)
     if image.scale < wanted:
         # Decoded at a scale that sufficed for the search, but would blur the chips.
         image = decode(math.ceil(max(image.width, image.height) * wanted))
+    return image, [_from_pixels(image, matrix) for matrix in matrices]
+
+
+def _from_pixels(image: Image, matrix: align.Matrix) -> align.Matrix:
+    """Return a map from px of the original as one from px of the image as it was decoded."""
     height, width = image.pixels.shape[:2]
     to_original = np.array([image.width / width, image.height / height])
-    return [
-        align.chip(
-            image.pixels,
-            np.concatenate([matrix[:, :2] * to_original, matrix[:, 2:]], axis=1),
-            spec.input_size,
-        )
-        for matrix in matrices
-    ]
+    return np.concatenate([matrix[:, :2] * to_original, matrix[:, 2:]], axis=1)
+
+
+def _looked_at(image: Image, faces: Sequence[Face], chips: Sequence[Pixels], spec: ModelSpec) -> Pixels:
+    """Return the chips that quality is measured on: those of the network where it is fed the same."""
+    if (spec.template, spec.input_size) == (ARCFACE_TEMPLATE, CHIP_PX):
+        return np.stack(chips)
+    matrices = (_from_pixels(image, align.similarity(face.landmarks, ARCFACE_TEMPLATE)) for face in faces)
+    return np.stack([align.chip(image.pixels, matrix, CHIP_PX) for matrix in matrices])

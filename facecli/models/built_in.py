@@ -69,6 +69,7 @@ BUILT_IN: dict[str, ModelSpec] = {
             mirror=False,
             weights=OPENCV_ZOO + "face_recognition_sface/face_recognition_sface_2021dec_int8bq.onnx",
             sha256="fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+            upright_length=10.0,
             licence="Apache-2.0 (code and weights); what it was trained on is not documented",
         ),
         ModelSpec(

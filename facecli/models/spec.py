@@ -46,6 +46,8 @@ class ModelSpec:
     """Of the weights file, in hex, or its first digits; None where only the file itself can tell."""
     licence: str
     crop_margin: float = 0.0
+    upright_length: float | None = None
+    """Below this length of the raw output a face may not be upright, or is spoiled; None where lengths say nothing."""
     warning: str = ""
     """Said whenever the model is used, where it is not fit for faces as it stands."""
 

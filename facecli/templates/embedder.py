@@ -20,8 +20,9 @@ from facecli.arrays import Array, Pixels
 from facecli.config import BATCH_SIZE, Detection, cores, default_cache_dir
 from facecli.errors import FaceError, UsageError
 from facecli.faces.choice import Choice
-from facecli.faces.crop import Crops, cut
+from facecli.faces.crop import Crop, Crops, cut
 from facecli.faces.detector import DEFAULT_DETECTOR, detector_class
+from facecli.faces.quality import judged
 from facecli.hooks import Notify
 from facecli.models import runtime
 from facecli.models.registry import load_network, resolve
@@ -140,15 +141,21 @@ class Embedder:
                 probability=chosen.face.probability,
                 face=chosen.index,
                 n_faces=result.n_faces,
+                quality=chosen.quality,
             )
 
     def templates(self, chips: Pixels) -> Array:
-        """Return float32 [N, D] unit rows for chips uint8 [N, S, S, 3] in RGB.
+        """Return float32 [N, D] unit rows for chips uint8 [N, S, S, 3] in RGB; see `outputs`."""
+        return self.outputs(chips)[0]
+
+    def outputs(self, chips: Pixels) -> tuple[Array, Array]:
+        """Return float32 [N, D] unit rows for chips uint8 [N, S, S, 3] in RGB, and the raw outputs' lengths [N].
 
         The template of a network with `mirror` is normalise(raw(chip) + raw(mirrored chip)). A raw output of
         length 0 stays 0.
         """
         rows = [np.empty((0, self.dim), np.float32)]
+        lengths = [np.empty(0, np.float32)]
         for start in range(0, len(chips), BATCH_SIZE):
             batch = prepare(chips[start : start + BATCH_SIZE], self.spec)
             raw = self._network(batch)[0]
@@ -156,21 +163,30 @@ class Embedder:
                 raw = raw + self._network(np.ascontiguousarray(batch[..., ::-1]))[0]
             length = np.sqrt(np.sum(np.square(raw, dtype=np.float64), axis=1, keepdims=True))
             rows.append((raw / np.where(length > 0, length, 1)).astype(np.float32))
-        return np.concatenate(rows)
+            lengths.append(length[:, 0].astype(np.float32))
+        return np.concatenate(rows), np.concatenate(lengths)
 
     def _embed_task(self, task: list[NamedPhoto]) -> list[Embedded | FaceError]:
         cut_photos = [self._cut(photo) for photo in task]
         chips = [crop.chip for crops in cut_photos if isinstance(crops, Crops) for crop in crops.chosen]
         size = self.spec.input_size
-        templates = iter(self.templates(np.stack(chips) if chips else np.empty((0, size, size, 3), np.uint8)))
+        templates, lengths = self.outputs(
+            np.stack(chips) if chips else np.empty((0, size, size, 3), np.uint8)
+        )
+        outputs = zip(templates, lengths.tolist(), strict=True)
         results: list[Embedded | FaceError] = []
         for (path, _), crops in zip(task, cut_photos, strict=True):
             if isinstance(crops, FaceError):
                 results.append(crops)
                 continue
-            faces = tuple(FaceTemplate(crop.face, crop.index, next(templates)) for crop in crops.chosen)
+            faces = tuple(self._face_template(crop, *next(outputs)) for crop in crops.chosen)
             results.append(Embedded(path, crops.width, crops.height, crops.n_faces, faces))
         return results
+
+    def _face_template(self, crop: Crop, template: Array, length: float) -> FaceTemplate:
+        told = length if self.spec.upright_length is not None else None
+        quality = None if crop.appearance is None else judged(crop.appearance, told)
+        return FaceTemplate(crop.face, crop.index, template, quality)
 
     def _cut(self, photo: NamedPhoto) -> Crops | FaceError:
         try:

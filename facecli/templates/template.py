@@ -9,15 +9,20 @@ from typing import Any, NamedTuple
 from facecli.arrays import Array
 from facecli.errors import printable
 from facecli.faces.face import Face
+from facecli.faces.quality import Quality
 
 
 @dataclass(frozen=True)
 class FaceTemplate:
-    """One face and its template: `index` counts the faces seen from the largest, `embedding` is float32 [D], unit."""
+    """One face and its template: `index` counts the faces seen from the largest, `embedding` is float32 [D], unit.
+
+    `quality` is None for a face crop, which nobody aligned.
+    """
 
     face: Face
     index: int
     embedding: Array
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ class Enrolled:
     probability: float
     face: int
     n_faces: int
+    quality: Quality | None = None
 
 
 class Failure(NamedTuple):
