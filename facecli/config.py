@@ -13,6 +13,8 @@ DEFAULT_PRIOR = 0.5
 DEFAULT_TOP = 5
 DEFAULT_REPLICATES = 1000
 """How often people are resampled for intervals."""
+MIN_QUALITY = 25.0
+"""Lowest quality of a face that a decision is made on: three of five such faces miss their own people's good photos."""
 BATCH_SIZE = 32
 """Chips a network sees at once. Larger batches gain nothing on a CPU and cost memory."""
 

@@ -129,6 +129,12 @@ class SeveralFaces(FaceError):
     code = "several_faces"
 
 
+class LowQuality(FaceError):
+    """A face that shows too little to be recognised by: blurred, tiny, dark, covered, turned away, or no face."""
+
+    code = "low_quality"
+
+
 class BadInput(FaceError):
     """A malformed row, record or file that is not an image: a csv, a JSON contract, a template array."""
 

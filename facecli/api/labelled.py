@@ -68,13 +68,13 @@ def calibrate(
     """
     if scores is not None:
         _only_scores(pairs, db, embedder)
-        labelled, embedder_id = of_scores(read_scores(str(scores)), description), UNKNOWN
+        labelled, embedder_id, lowest = of_scores(read_scores(str(scores)), description), UNKNOWN, 0.0
         check_targets(labelled.scored, targets, str(scores))
         if install:
             raise UsageError("nobody says which embedder made the scores, so their calibration has no place")
     else:
         chosen = embedder if embedder is not None else Embedder()
-        embedder_id = chosen.id
+        embedder_id, lowest = chosen.id, chosen.lowest_quality
         labelled = Data(pairs, db, cross, root, nonmated).compared(
             chosen, targets=targets, seed=seed, description=description
         )
@@ -85,6 +85,7 @@ def calibrate(
         targets=targets,
         command="facecli.calibrate",
         notice=notice,
+        min_quality=lowest,
         seed=seed,
         replicates=replicates,
     )

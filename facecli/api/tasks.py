@@ -81,7 +81,7 @@ def identify(
     rule = rule_of(chosen, fmr, threshold, calibration, prior)
     gallery = _enrolled(db, chosen) if isinstance(db, str | os.PathLike) else db
     probes = probes_of(embed(photo, embedder=chosen))
-    answers = recognition.identify(gallery, rule, probes, top=top)
+    answers = recognition.identify(gallery, rule, probes, top=top, min_quality=chosen.lowest_quality)
     return [answer for answer in answers if isinstance(answer, Identified)]
 
 

@@ -118,6 +118,8 @@ class Calibration:
     facecli_version: str
     command: str
     notice: str
+    min_quality: float = 0.0
+    """The lowest quality of a face that the rates hold for."""
 
     def threshold_for(self, fmr: float) -> OperatingPoint:
         """Return the operating point of the smallest kept threshold whose FMR is at most `fmr`.

@@ -54,17 +54,25 @@ class Rule:
         """The false non-match rate at the threshold, likewise."""
         return None if self.point is None else float(f"{self.point.fnmr:.6g}")
 
-    def judge(self, similarity: float) -> Decision:
-        """Return the decision on a similarity.
+    def judge(self, similarity: float, strictness: float = 0.0, *, rated: bool = True) -> Decision:
+        """Return the decision on a similarity, whose threshold is higher by `strictness` for two faces of poor quality.
 
-        The similarity counts to six decimals, as it is shown, so that what is shown and what is decided agree.
+        The similarity counts to six decimals, as it is shown, so that what is shown and what is decided agree. Not
+        `rated` are faces whose quality is below what the calibration's rates hold for: there are none for them.
         """
         similarity = round(float(similarity), 6)
+        threshold = round(self.threshold + strictness, 6)
+        match = similarity >= threshold
+        if not rated:
+            return Decision(similarity, threshold, match, None, None, None)
         probability = None
         if self.calibration is not None:
-            probability = round(self.calibration.probability(similarity, self.prior), 6)
-        match = similarity >= self.threshold
-        return Decision(similarity, self.threshold, match, self.fmr, self.fnmr, probability)
+            probability = round(self.calibration.probability(similarity - strictness, self.prior), 6)
+        return Decision(similarity, threshold, match, self.fmr, self.fnmr, probability)
+
+    def rates(self, quality: float | None) -> bool:
+        """Say whether the calibration's rates hold for a face of this quality; None is of nobody knows which."""
+        return quality is None or self.calibration is None or quality >= self.calibration.min_quality
 
     def describe(self) -> str:
         """Return the rule in one sentence."""

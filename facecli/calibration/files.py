@@ -61,6 +61,7 @@ def to_json(calibration: Calibration) -> str:
         "version": VERSION,
         "embedder_id": c.embedder_id,
         "notice": c.notice,
+        "min_quality": c.min_quality,
         "basis": c.basis,
         "facecli_version": c.facecli_version,
         "command": c.command,
@@ -123,6 +124,8 @@ def from_json(text: str | bytes, *, path: str | Path) -> Calibration:
         facecli_version=top.text("facecli_version"),
         command=top.text("command"),
         notice=top.text("notice"),
+        # Older files have none: they are of networks whose outputs tell no quality.
+        min_quality=top.number("min_quality") if "min_quality" in top.value else 0.0,
     )
 
 

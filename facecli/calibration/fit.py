@@ -51,6 +51,7 @@ def calibrate(
     replicates: int = DEFAULT_REPLICATES,
     command: str = "",
     notice: str = "",
+    min_quality: float = 0.0,
     progress: Progress | None = None,
 ) -> Calibration:
     """Return the calibration of `embedder_id` on the comparisons `chosen`.
@@ -93,6 +94,7 @@ def calibrate(
         facecli_version=__version__,
         command=command,
         notice=notice,
+        min_quality=min_quality,
     )
 
 

@@ -132,6 +132,7 @@ def calibrate(
             targets=targets,
             command=_command(context),
             notice=" ".join(text for text in (keeping.notice, overlap) if text),
+            min_quality=0.0 if embedder is None else embedder.lowest_quality,
             progress=tell,
             **vars(sampling),
         )

@@ -13,7 +13,7 @@ import typer
 from facecli import config
 from facecli.cli.exit_codes import INPUT_ERROR, NON_MATCH
 from facecli.cli.options import AllFacesOptions, NoRefresh, OutputOptions, RuleOptions
-from facecli.cli.session import Folders, open_embedder, open_gallery, open_rule
+from facecli.cli.session import Folders, open_embedder, open_gallery, open_rule, warn_of_quality
 from facecli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ def find(
     gallery, rule, alarms = _prepared(context.obj, notes, embedder, search, deciding)
     with Output(library.COLUMNS, form=out.form, path=out.output, flatten=library.flatten) as sink:
         source = probes_from(probes, embedder)
-        answers = library.identify(gallery, rule, source, top=search.top, alarms=alarms)
+        answers = library.identify(
+            gallery, rule, source, top=search.top, alarms=alarms, min_quality=embedder.lowest_quality
+        )
         faces, failed = _emit(answers, sink, notes)
     if search.draw is not None and photo is not None and faces:
         from facecli.recognition.draw import draw_faces
@@ -100,6 +102,7 @@ def find(
         draw_faces(photo, faces, search.draw)
     if sink.form == "table":
         notes.say(rule.describe())
+    warn_of_quality(notes, rule, faces)
     anybody = any(face.match for face in faces)
     raise typer.Exit(INPUT_ERROR if failed else 0 if anybody else NON_MATCH)
 

@@ -70,6 +70,16 @@ MinFace = Annotated[
         "--min-face", help="Smallest face searched for, in px of the original image.", rich_help_panel="Faces"
     ),
 ]
+MinQuality = Annotated[
+    float,
+    typer.Option(
+        "--min-quality",
+        min=0,
+        max=100,
+        help="Decide on no face of a lower quality; 0 decides all the same, without error rates.",
+        rich_help_panel="Faces",
+    ),
+]
 Aligned = Annotated[
     bool,
     typer.Option(
@@ -179,6 +189,7 @@ class EnrolOptions(KeptOptions):
     """How a database enrols: the largest face of each photo."""
 
     min_face_px: MinFace = config.Detection.min_face_px
+    min_quality: MinQuality = config.MIN_QUALITY
 
 
 @dataclass(frozen=True)

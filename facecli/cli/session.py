@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from facecli.cli.notes import Notes
     from facecli.gallery.gallery import Gallery
     from facecli.gallery.refresh import Refresh
+    from facecli.recognition.identify import Identified
+    from facecli.recognition.verify import Verdict
     from facecli.templates.embedder import Embedder
     from facecli.trials.pairs import PairSet
     from facecli.trials.score_table import ScoreTable
@@ -55,6 +58,16 @@ def open_rule(folders: Folders, embedder: Embedder, options: RuleOptions) -> Rul
         beside=family(embedder.spec).calibration_beside(embedder.spec),
         prior=options.prior,
     )
+
+
+UNRATED = "are on faces of a lower quality than the error rates hold for: nobody knows how often they err"
+
+
+def warn_of_quality(notes: Notes, rule: Rule, decisions: Sequence[Verdict | Identified]) -> None:
+    """Say how many decisions have no error rates, though the rule has."""
+    unrated = sum(decision.fmr is None for decision in decisions) if rule.fmr is not None else 0
+    if unrated:
+        notes.warn(f"{unrated:,} decisions {UNRATED}")
 
 
 def read_pairs(pairs: str, root: Path | None) -> PairSet:

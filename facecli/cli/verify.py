@@ -12,7 +12,15 @@ from facecli.cli.advice import in_shell_words
 from facecli.cli.complete import subjects
 from facecli.cli.exit_codes import INPUT_ERROR, NON_MATCH
 from facecli.cli.options import Database, EmbedderOptions, NoRefresh, OutputOptions, Root, RuleOptions
-from facecli.cli.session import Folders, open_embedder, open_gallery, open_rule, read_pairs
+from facecli.cli.session import (
+    UNRATED,
+    Folders,
+    open_embedder,
+    open_gallery,
+    open_rule,
+    read_pairs,
+    warn_of_quality,
+)
 from facecli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -95,6 +103,7 @@ def verify(
             else:
                 verdict = library.verify_photos(embedder, rule, (chosen[0], None), (chosen[1], None))
             sink.emit(verdict.record())
+            warn_of_quality(notes, rule, [verdict])
             code = 0 if verdict.match else NON_MATCH
     if sink.form == "table":
         notes.say(rule.describe())
@@ -107,11 +116,16 @@ def _compare_pairs(embedder: Embedder, rule: Rule, pairs: PairSet, sink: Output,
 
     for error in pairs.errors:
         notes.warn(str(in_shell_words(error)))
-    failed = 0
+    failed = unrated = 0
     with notes.progress("embedding", shown=not sink.scrolls) as tell:
         for verdict in verify_pairs(embedder, rule, pairs, progress=tell):
             sink.emit(verdict.record())
-            failed += isinstance(verdict, Uncompared)
+            if isinstance(verdict, Uncompared):
+                failed += 1
+            else:
+                unrated += rule.fmr is not None and verdict.fmr is None
+    if unrated:
+        notes.warn(f"{unrated:,} decisions {UNRATED}")
     if failed:
         notes.warn(f"{failed:,} of {len(pairs):,} pairs could not be compared")
     return INPUT_ERROR if failed or pairs.errors else 0

@@ -113,6 +113,8 @@ def _searched(gallery: Samples, probes: Samples, leave_out: bool, progress: Prog
         stop = min(start + step, len(probes))
         with np.errstate(invalid="ignore"):
             block = probes.templates[start:stop].astype(np.float32) @ rows.T
+        if gallery.strictness is not None and probes.strictness is not None:
+            block -= np.minimum(probes.strictness[start:stop, None], gallery.strictness)
         block[np.isnan(block)] = -np.inf
         own = np.arange(start, stop) if leave_out else None
         parts.append(searches(block, probes.subjects[start:stop], gallery.subjects, own))

@@ -9,6 +9,7 @@ fitted on one part of LFW's development people and judged on another (docs/calib
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from facecli.arrays import Array, Pixels
+from facecli.errors import LowQuality
 from facecli.faces.face import Face
 
 CHIP_PX = 112
@@ -76,6 +78,27 @@ class Quality:
         """Return the parts as records carry them, to four digits."""
         parts = {"length": self.length, **vars(self.appearance)}
         return {name: None if value is None else float(f"{value:.4g}") for name, value in parts.items()}
+
+
+def refusal(quality: Quality, path: str | os.PathLike[str]) -> LowQuality:
+    """Return the error of a face that is too poor for a decision, saying what is wrong with it and what would help."""
+    shown = quality.appearance
+    faults = [
+        (shown.eyes_px < 20, f"small ({shown.eyes_px:.0f} px between the eyes)", "take a larger picture"),
+        (shown.light < 0.15, "dark", "give it more light"),
+        (shown.blockiness > 2.1, "spoiled by compression", "take the original"),
+        (shown.noise > 3.0, "noisy", "give it more light"),
+        (shown.softness > 3.0, "blurred", "take a sharper picture"),
+        (shown.covered > 0.5, "covered", "uncover it"),
+        (shown.narrowness > 0.4, "turned away", "look into the camera"),
+    ]
+    seen = [(what, help_) for there, what, help_ in faults if there]
+    what = " and ".join(what for what, _ in seen[:2]) if seen else "unlike the faces that the network knows"
+    return LowQuality(
+        f"the face is {what}: its quality is {quality.score:g} of 100, too low for a decision",
+        path=path,
+        hint=seen[0][1] if seen else "take another picture",
+    )
 
 
 @dataclass(frozen=True)

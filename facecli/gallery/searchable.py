@@ -23,6 +23,8 @@ class Candidate:
     path: str
     """Of the sample, relative to the database, printable."""
     similarity: float
+    strictness: float = 0.0
+    """Of the sample's face: by how much a similarity to one of no better quality must exceed the threshold."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from facecli.calibration.decision import Rule
+from facecli.calibration.decision import Decision, Rule
+from facecli.errors import LowQuality
 from facecli.gallery.searchable import Candidate, Searchable
 from facecli.recognition.false_alarms import FalseAlarms
 from facecli.templates.template import FacePlace, FailedProbe, Probe
@@ -28,6 +29,8 @@ COLUMNS = [
 ]
 
 _PROBES_AT_ONCE = 64
+_SPARE = 10
+"""People beyond those listed who are looked at for probes of poor quality."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +52,11 @@ class Ranked:
 class Identified:
     """Who one face of a photo is.
 
-    `subject` is the person's name, None for nobody; `candidates` are the most similar people, best first, and
-    `similarity` is the best one's, None where there are none. `place` says which face it is. `fmr` and `fnmr` are the
-    error rates of one comparison at `threshold`, None where nobody measured them; `expected_false_alarms` is how many
-    of the `n_samples` of the `n_subjects` enrolled a stranger matches on average: FMR x samples. `fpir` is what was
-    asked for and measured on the gallery itself, if it was.
+    `subject` is the person's name, None for nobody; `candidates` are the most similar people, best first; `similarity`
+    and `threshold` are the best one's, None and the rule's where there are none. A threshold is stricter for two faces
+    of poor quality. `place` says which face it is. `fmr` and `fnmr` are the error rates of one comparison, None where
+    nobody measured them; `expected_false_alarms` is how many of the `n_samples` of the `n_subjects` enrolled a stranger
+    matches on average: FMR x samples. `fpir` is what was asked for and measured on the gallery itself, if it was.
     """
 
     probe: str
@@ -113,33 +116,62 @@ def identify(
     *,
     top: int,
     alarms: FalseAlarms | None = None,
+    min_quality: float = 0.0,
 ) -> Iterator[Identified | Unidentified]:
-    """Yield who each probe is, in order, with the `top` most similar subjects, or why nobody can say."""
+    """Yield who each probe is, in order, with the `top` most similar subjects, or why nobody can say.
+
+    A face whose quality is below `min_quality` is not decided on.
+    """
     source = iter(probes)
     while batch := list(islice(source, _PROBES_AT_ONCE)):
         faces = [probe for probe in batch if isinstance(probe, Probe)]
-        ranked = iter(gallery.search(np.stack([probe.embedding for probe in faces]), top) if faces else [])
+        # What is stricter for some may put others before them.
+        spare = _SPARE if any(probe.strictness > 0 for probe in faces) else 0
+        wanted = np.stack([probe.embedding for probe in faces]) if faces else None
+        ranked = iter([] if wanted is None else gallery.search(wanted, top + spare))
         for probe in batch:
             if isinstance(probe, FailedProbe):
                 yield Unidentified(probe.path, probe.error)
+                continue
+            similar = next(ranked)
+            quality = probe.place.quality
+            if quality is not None and quality < min_quality:
+                error = LowQuality(
+                    f"a quality of {quality:g} of 100 is too low for a decision", path=probe.path
+                )
+                yield Unidentified(probe.path, error.record())
             else:
-                yield _identified(gallery, rule, probe, next(ranked), alarms)
+                yield _identified(gallery, rule, probe, similar, top, alarms)
 
 
 def _identified(
-    gallery: Searchable, rule: Rule, probe: Probe, similar: list[Candidate], alarms: FalseAlarms | None
+    gallery: Searchable,
+    rule: Rule,
+    probe: Probe,
+    similar: list[Candidate],
+    top: int,
+    alarms: FalseAlarms | None,
 ) -> Identified:
-    candidates = tuple(_ranked(rule, candidate) for candidate in similar)
-    best = candidates[0] if candidates else None
+    rated = rule.rates(probe.place.quality)
+    stricter = [(candidate, min(probe.strictness, candidate.strictness)) for candidate in similar]
+    stricter.sort(key=lambda pair: pair[1] - pair[0].similarity)
+    judged = [
+        (candidate, rule.judge(candidate.similarity, extra, rated=rated))
+        for candidate, extra in stricter[:top]
+    ]
+    candidates = tuple(_ranked(rank, *pair) for rank, pair in enumerate(judged, start=1))
+    best = judged[0][1] if judged else None
     return Identified(
         probe=probe.path,
         place=probe.place,
-        subject=best.subject if best is not None and best.match else None,
+        subject=candidates[0].subject if best is not None and best.match else None,
         similarity=None if best is None else best.similarity,
-        threshold=rule.threshold,
-        fmr=rule.fmr,
-        fnmr=rule.fnmr,
-        expected_false_alarms=None if rule.point is None else round(rule.point.fmr * gallery.n_samples, 6),
+        threshold=rule.threshold if best is None else best.threshold,
+        fmr=rule.fmr if rated else None,
+        fnmr=rule.fnmr if rated else None,
+        expected_false_alarms=(
+            round(rule.point.fmr * gallery.n_samples, 6) if rated and rule.point is not None else None
+        ),
         fpir=alarms,
         candidates=candidates,
         n_subjects=gallery.n_subjects,
@@ -148,10 +180,9 @@ def _identified(
     )
 
 
-def _ranked(rule: Rule, candidate: Candidate) -> Ranked:
-    decision = rule.judge(candidate.similarity)
+def _ranked(rank: int, candidate: Candidate, decision: Decision) -> Ranked:
     return Ranked(
-        candidate.rank,
+        rank,
         candidate.subject,
         candidate.path,
         decision.similarity,

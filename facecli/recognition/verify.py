@@ -128,13 +128,16 @@ def verify_subject(
     (result,) = embedder.embed([photo])
     if isinstance(result, FaceError):
         raise result
-    similarities = templates.astype(np.float64) @ result.faces[0].embedding
-    best = int(np.argmax(similarities))
+    face = result.faces[0]
+    strictness = np.minimum(face.strictness, [sample.strictness for sample in samples])
+    similarities = templates.astype(np.float64) @ face.embedding
+    best = int(np.argmax(similarities - strictness))
+    place = FacePlace.of(result, face)
     return SubjectVerdict(
-        **vars(rule.judge(similarities[best])),
+        **vars(rule.judge(similarities[best], float(strictness[best]), rated=rule.rates(place.quality))),
         left=printable(result.path),
         right=printable(samples[best].path),
-        left_face=FacePlace.of(result, result.faces[0]),
+        left_face=place,
         right_face=None,
         embedder_id=embedder.id,
         subject=samples[best].subject,
@@ -174,12 +177,18 @@ def verify_pairs(
 def _compared(left: Embedded, right: Embedded, rule: Rule, embedder: Embedder) -> dict[str, Any]:
     """Return the fields of a `Verdict`."""
     a, b = left.faces[0], right.faces[0]
+    places = FacePlace.of(left, a), FacePlace.of(right, b)
+    decision = rule.judge(
+        similarity(a.embedding, b.embedding),
+        min(a.strictness, b.strictness),
+        rated=all(rule.rates(place.quality) for place in places),
+    )
     return {
-        **vars(rule.judge(similarity(a.embedding, b.embedding))),
+        **vars(decision),
         "left": printable(left.path),
         "right": printable(right.path),
-        "left_face": FacePlace.of(left, a),
-        "right_face": FacePlace.of(right, b),
+        "left_face": places[0],
+        "right_face": places[1],
         "embedder_id": embedder.id,
     }
 

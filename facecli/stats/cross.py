@@ -35,12 +35,16 @@ class ScoreBlock:
 
 
 def cross_scores(
-    templates: NDArray[np.float32], subjects: Sequence[str] | NDArray, *, block: int = BLOCK
+    templates: NDArray[np.float32],
+    subjects: Sequence[str] | NDArray,
+    strictness: NDArray[np.float32] | None = None,
+    *,
+    block: int = BLOCK,
 ) -> Iterator[ScoreBlock]:
     """Yield the comparisons of all i < j, in order, `block` or somewhat more at a time.
 
-    `templates` float32 [N, D] of unit length, a row of NaN for a failure; `subjects` [N]. No matrix of N x N is
-    ever held.
+    `templates` float32 [N, D] of unit length, a row of NaN for a failure; `subjects` [N]. The smaller `strictness` [N]
+    of the two is taken off each similarity. No matrix of N x N is ever held.
     """
     n = len(templates)
     if templates.ndim != 2 or len(subjects) != n:
@@ -53,21 +57,28 @@ def cross_scores(
         stop = min(n - 1, start + max(1, block // (n - start)))
         keep = _later(start, stop, n)
         with np.errstate(invalid="ignore"):
-            similarities = (rows[start:stop] @ rows[start:].T)[keep]
+            similarities = rows[start:stop] @ rows[start:].T
+        if strictness is not None and strictness[start:].any():
+            similarities -= np.minimum(strictness[start:stop, None], strictness[start:])
+        similarities = similarities[keep]
         similarities[np.isnan(similarities)] = -np.inf
         mated = (codes[start:stop, None] == codes[None, start:])[keep]
         yield ScoreBlock(similarities, mated, start, stop, n)
         start = stop
 
 
-def cross_comparisons(templates: NDArray[np.float32], subjects: Sequence[str] | NDArray) -> Comparisons:
+def cross_comparisons(
+    templates: NDArray[np.float32],
+    subjects: Sequence[str] | NDArray,
+    strictness: NDArray[np.float32] | None = None,
+) -> Comparisons:
     """Return all comparisons of `cross_scores` at once, with their people: 13 bytes a comparison."""
     total = len(templates) * (len(templates) - 1) // 2
     similarity, mated = np.empty(total, dtype=np.float32), np.empty(total, dtype=bool)
     left, right = np.empty(total, dtype=np.int32), np.empty(total, dtype=np.int32)
     _, codes = np.unique(np.asarray(subjects), return_inverse=True)
     done = 0
-    for part in cross_scores(templates, subjects):
+    for part in cross_scores(templates, subjects, strictness):
         here = slice(done, done + part.similarities.size)
         i, j = part.samples()
         similarity[here], mated[here] = part.similarities, part.mated

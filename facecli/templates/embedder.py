@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from facecli.arrays import Array, Pixels
-from facecli.config import BATCH_SIZE, Detection, cores, default_cache_dir
+from facecli.config import BATCH_SIZE, MIN_QUALITY, Detection, cores, default_cache_dir
 from facecli.errors import FaceError, UsageError
 from facecli.faces.choice import Choice
 from facecli.faces.crop import Crop, Crops, cut
 from facecli.faces.detector import DEFAULT_DETECTOR, detector_class
-from facecli.faces.quality import judged
+from facecli.faces.quality import judged, refusal
 from facecli.hooks import Notify
 from facecli.models import runtime
 from facecli.models.registry import load_network, resolve
@@ -55,6 +55,7 @@ class Embedder:
         face: int | None = None,
         aligned: bool = False,
         min_face_px: int = Detection.min_face_px,
+        min_quality: float = MIN_QUALITY,
         detector: str = DEFAULT_DETECTOR,
         workers: int | None = None,
         notify: Notify | None = None,
@@ -64,8 +65,9 @@ class Embedder:
 
         `cache_dir` holds weights and exported networks; None is the platform's cache folder of the user.
         `faces` is one of `choice.POLICIES`; `face` asks for one index instead. `aligned` takes images as face crops:
-        nothing is searched; otherwise `detector` is one of `DETECTORS`. `weights` is a file to use in place of
-        the model's own. `progress` hears of a download.
+        nothing is searched; otherwise `detector` is one of `DETECTORS`. Where one face counts, one whose quality is
+        below `min_quality` is an error, for networks that tell. `weights` is a file to use in place of the model's
+        own. `progress` hears of a download.
 
         Raises `UsageError`, `WeightsMissing` and what `resolve` raises.
         """
@@ -81,6 +83,7 @@ class Embedder:
         self.aligned = aligned
         self.workers = workers if workers is not None else cores()
         self.min_face_px = min_face_px
+        self.min_quality = min_quality
         network = load_network(
             self.spec, cache_dir=self.cache_dir, weights=weights, notify=notify, progress=progress
         )
@@ -97,7 +100,19 @@ class Embedder:
     @property
     def limits(self) -> str:
         """Return what decides whether an image has a face at all, for those that remember which had none."""
-        return "aligned" if self.aligned else f"faces of {self.min_face_px} px or more"
+        if self.aligned:
+            return "aligned"
+        limits = f"faces of {self.min_face_px} px or more"
+        return (
+            limits
+            if self.spec.upright_length is None
+            else f"{limits}, of quality {self.min_quality:g} or more"
+        )
+
+    @property
+    def lowest_quality(self) -> float:
+        """Return the quality below which no decision is made; 0 for networks that do not tell."""
+        return 0.0 if self.spec.upright_length is None else self.min_quality
 
     def choosing(self, faces: str, face: int | None = None) -> Embedder:
         """Return this embedder with another choice of faces; the networks are shared."""
@@ -108,8 +123,8 @@ class Embedder:
     def embed(self, photos: Iterable[NamedPhoto]) -> Iterator[Embedded | FaceError]:
         """Yield one result per photo, in order: its chosen faces, or what was wrong with it.
 
-        `photos` is read a few batches ahead. An image with no face is a `NoFace`; with the policy `one`,
-        several are a `SeveralFaces`.
+        `photos` is read a few batches ahead. An image with no face is a `NoFace`, one face of too low a quality a
+        `LowQuality`; with the policy `one`, several are a `SeveralFaces`.
         """
         if self.workers == 1:
             for task in _tasks(photos, 1):
@@ -180,6 +195,10 @@ class Embedder:
                 results.append(crops)
                 continue
             faces = tuple(self._face_template(crop, *next(outputs)) for crop in crops.chosen)
+            quality = faces[0].quality
+            if quality is not None and quality.score < self.lowest_quality and self.choice.policy != "all":
+                results.append(refusal(quality, path))
+                continue
             results.append(Embedded(path, crops.width, crops.height, crops.n_faces, faces))
         return results
 

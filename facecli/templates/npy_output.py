@@ -13,7 +13,7 @@ import numpy as np
 from facecli.errors import UsageError, reason
 from facecli.files.npy import HEADER_BYTES, header
 from facecli.templates.reading import is_rows
-from facecli.templates.records import ROW_COLUMNS, row_cells, rows_path
+from facecli.templates.records import QUALITY_COLUMNS, ROW_COLUMNS, row_cells, rows_path
 
 
 class NpyOutput:
@@ -56,7 +56,7 @@ class NpyOutput:
                 self._file.seek(HEADER_BYTES)
                 self._lines = stack.enter_context(open(self._asides[1], "w", encoding="utf-8", newline=""))
                 self._table = csv.writer(self._lines, lineterminator="\n")
-                self._table.writerow(ROW_COLUMNS + ["subject"] * self.subjects)
+                self._table.writerow(ROW_COLUMNS + QUALITY_COLUMNS + ["subject"] * self.subjects)
             except OSError as failure:
                 raise self._cannot_write(failure) from failure
             self._stack = stack.pop_all()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import numpy as np
 from facecli.arrays import Array
 from facecli.errors import BadInput, EmbedderMismatch, NoSuchFile
 from facecli.files import json_text
-from facecli.templates.records import ROW_COLUMNS, SCHEMA, is_npy, rows_path
+from facecli.templates.records import QUALITY_COLUMNS, ROW_COLUMNS, SCHEMA, is_npy, rows_path
 from facecli.templates.template import FacePlace, FailedProbe, Probe
 
+MOST_FACES = 1_000_000
+"""More than any photo shows."""
 OF_FACECLI = "give it templates that facecli wrote"
 
 
@@ -24,14 +27,13 @@ def parse_record(line: str, *, source: str, number: int, embedder_id: str, dim: 
     path = record["path"]
     if "error" in record:
         return FailedProbe(path, record["error"])
-    box = record.get("box")
-    place = FacePlace(
-        record.get("face"),
-        record.get("n_faces"),
-        tuple(box) if isinstance(box, list) else None,
-        record.get("probability"),
-    )
-    return Probe(path, record["embedding"], place)
+    try:
+        place, strictness = _place(record)
+    except ValueError as error:
+        raise BadInput(
+            f"line {number}: {error}", path=source, hint=OF_FACECLI, advice="feed_records"
+        ) from error
+    return Probe(path, record["embedding"], place, strictness)
 
 
 def load_record(line: str, *, source: str, number: int, embedder_id: str, dim: int) -> dict[str, Any]:
@@ -47,6 +49,10 @@ def load_record(line: str, *, source: str, number: int, embedder_id: str, dim: i
     if not isinstance(record, dict):
         raise bad("is not a record")
     path = str(record.get("path", f"{source}:{number}"))
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise bad("has a 'path' that no file can have") from error
     failure = record.get("error")
     if failure is not None:
         if not (isinstance(failure, dict) and isinstance(failure.get("code"), str)):
@@ -63,6 +69,36 @@ def load_record(line: str, *, source: str, number: int, embedder_id: str, dim: i
     if not right or not _is_template(np.array(embedding, np.float32), dim):
         raise bad(f"has no 'embedding' of {dim} numbers and length 1")
     return {**record, "path": path, "embedding": np.array(embedding, np.float32)}
+
+
+def _place(record: Mapping[str, Any]) -> tuple[FacePlace, float]:
+    """Return which face a record is about, and how strict its comparisons are; raises `ValueError` for nonsense."""
+
+    def number(key: str, highest: float, kind: type = float) -> Any:
+        value = record.get(key)
+        if value is None:
+            return None
+        right = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= highest
+        if not right or (kind is int and value != int(value)):
+            raise ValueError(f"'{key}' is no {'count' if kind is int else 'number'} from 0 to {highest:g}")
+        return kind(value)
+
+    box = record.get("box")
+    if box is not None and not (isinstance(box, list) and len(box) == 4 and all(map(_is_px, box))):
+        raise ValueError("'box' is not four numbers of px")
+    strictness = number("strictness", 10)
+    place = FacePlace(
+        number("face", MOST_FACES, int),
+        number("n_faces", MOST_FACES, int),
+        None if box is None else tuple(map(float, box)),
+        number("probability", 1),
+        number("quality", 100),
+    )
+    return place, 0.0 if strictness is None else strictness
+
+
+def _is_px(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9
 
 
 def is_rows(path: Path) -> bool:
@@ -106,18 +142,22 @@ def read_npy(npy: Path, *, embedder_id: str, dim: int) -> Iterator[Probe]:
     for number, (row, template) in enumerate(zip(rows, templates, strict=True)):
         try:
             check_embedder(row["embedder_id"], embedder_id, f"{table}, row {number}")
-            place = FacePlace(
-                int(row["face"]),
-                int(row["n_faces"]),
-                tuple(float(row[side]) for side in ("left", "top", "right", "bottom")),
-                float(row["probability"]),
+            place, strictness = _place(
+                {
+                    "face": int(row["face"]),
+                    "n_faces": int(row["n_faces"]),
+                    "box": [float(row[side]) for side in ("left", "top", "right", "bottom")],
+                    "probability": float(row["probability"]),
+                    # Empty for a face crop, and missing in a table of before.
+                    **{name: float(row[name]) for name in QUALITY_COLUMNS if row.get(name)},
+                }
             )
             path = row["path"]
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"row {number} cannot be read ({error})", path=table) from error
         if not _is_template(template, dim):
             raise BadInput(f"row {number} is not a template of {dim} numbers and length 1", path=npy)
-        yield Probe(path, np.asarray(template, np.float32), place)
+        yield Probe(path, np.asarray(template, np.float32), place, strictness)
 
 
 def no_such_templates(source: Path) -> NoSuchFile:

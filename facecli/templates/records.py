@@ -1,7 +1,8 @@
 """Templates as records: what `embed` writes and every later command reads.
 
 A record is one face, schema `facecli.embed/1`: `path`, `face` (index, largest first), `n_faces`, `box`,
-`landmarks`, `probability`, `embedder_id`, `embedding`. A file that failed is a record with `path` and `error`.
+`landmarks`, `probability`, `quality` with its `quality_parts` and the `strictness` that follows from them,
+`embedder_id`, `embedding`. A file that failed is a record with `path` and `error`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ ROW_COLUMNS = [
 ]
 """The table beside a .npy file of templates: one line a row of the array. Others may follow, such as `subject`."""
 
+QUALITY_COLUMNS = ["quality", "strictness"]
+"""Of the same table; older ones lack them."""
+
 
 def embed_record(image: Embedded, chosen: FaceTemplate, embedder_id: str) -> dict[str, Any]:
     """Return the record of one face."""
@@ -46,6 +50,9 @@ def embed_record(image: Embedded, chosen: FaceTemplate, embedder_id: str) -> dic
         "box": place["box"],
         "landmarks": [[round(x, 1), round(y, 1)] for x, y in chosen.face.landmarks],
         "probability": place["face_probability"],
+        "quality": place["quality"],
+        "quality_parts": None if chosen.quality is None else chosen.quality.record(),
+        "strictness": chosen.strictness,
         "embedder_id": embedder_id,
         "embedding": numbers(chosen.embedding),
     }
@@ -69,14 +76,15 @@ def rows_path(npy: Path) -> Path:
 def write_rows(file: IO[str], records: Iterable[dict[str, Any]]) -> None:
     """Write the table of rows of the templates in `records`."""
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(ROW_COLUMNS)
+    writer.writerow(ROW_COLUMNS + QUALITY_COLUMNS)
     writer.writerows(row_cells(row, record) for row, record in enumerate(records))
 
 
 def row_cells(row: int, record: dict[str, Any]) -> list[Any]:
-    """Return what the table of rows says of a record: the values of `ROW_COLUMNS`."""
+    """Return what the table of rows says of a record: the values of `ROW_COLUMNS` and `QUALITY_COLUMNS`."""
     place = [record["path"], record["face"], record["n_faces"], *record["box"]]
-    return [row, *place, record["probability"], record["embedder_id"]]
+    known = [record.get(name) for name in QUALITY_COLUMNS]
+    return [row, *place, record["probability"], record["embedder_id"], *known]
 
 
 def is_templates(path: str | Path) -> bool:

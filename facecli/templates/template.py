@@ -24,6 +24,11 @@ class FaceTemplate:
     embedding: Array
     quality: Quality | None = None
 
+    @property
+    def strictness(self) -> float:
+        """Of its quality; 0 where nobody knows it."""
+        return 0.0 if self.quality is None else self.quality.strictness
+
 
 @dataclass(frozen=True)
 class Embedded:
@@ -45,19 +50,21 @@ class FacePlace:
     """Which face of an image a template is of; None where a record of before does not say.
 
     `face` counts the `n_faces` seen, from the largest; `box` is (left, top, right, bottom) in px of the upright image,
-    to a tenth; `face_probability` is the detector's, in 0..1.
+    to a tenth; `face_probability` is the detector's, in 0..1, and `quality` in 0..100.
     """
 
     face: int | None
     n_faces: int | None
     box: tuple[float, ...] | None
     face_probability: float | None
+    quality: float | None = None
 
     @classmethod
     def of(cls, image: Embedded, chosen: FaceTemplate) -> FacePlace:
         """Return the place of one face of an image."""
         box = tuple(round(side, 1) for side in chosen.face.box)
-        return cls(chosen.index, image.n_faces, box, round(chosen.face.probability, 4))
+        quality = None if chosen.quality is None else chosen.quality.score
+        return cls(chosen.index, image.n_faces, box, round(chosen.face.probability, 4), quality)
 
     def record(self) -> dict[str, Any]:
         """Return the keys of a record that say which face it is about."""
@@ -66,11 +73,12 @@ class FacePlace:
 
 @dataclass(frozen=True)
 class Probe:
-    """A template to look for, float32 [D], unit: `path` is of its image, printable."""
+    """A template to look for, float32 [D], unit: `path` is of its image, printable; for `strictness` see `Quality`."""
 
     path: str
     embedding: Array
     place: FacePlace
+    strictness: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,8 @@ class FailedProbe:
 def probes_of(image: Embedded) -> list[Probe]:
     """Return the chosen faces of an image as probes."""
     return [
-        Probe(printable(image.path), chosen.embedding, FacePlace.of(image, chosen)) for chosen in image.faces
+        Probe(printable(image.path), chosen.embedding, FacePlace.of(image, chosen), chosen.strictness)
+        for chosen in image.faces
     ]
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from facecli.errors import BadInput, FaceError, NoFace, SeveralFaces, UsageError, printable
+from facecli.errors import BadInput, FaceError, LowQuality, NoFace, SeveralFaces, UsageError, printable
 from facecli.hooks import Progress
 from facecli.photos.find import digest, read
 from facecli.photos.source import NamedPhoto
@@ -53,6 +53,8 @@ class Samples:
     digests: tuple[str, ...]
     templates: NDArray[np.float32]
     failures: tuple[Failure, ...] = ()
+    strictness: NDArray[np.float32] | None = None
+    """[N] of each face (see `faces.quality`), None where all are 0."""
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -103,15 +105,17 @@ def embed_samples(
             yield root / path, data
 
     templates = np.full((len(paths), embedder.dim), np.nan, np.float32)
+    strictness = np.zeros(len(paths), np.float32)
     failures = []
     for row, result in enumerate(embedder.embed(photos())):
         if isinstance(result, FaceError):
             failures.append(Failure(printable(paths[row]), **result.record()))
         else:
             templates[row] = result.faces[0].embedding
+            strictness[row] = result.faces[0].strictness
         if progress is not None:
             progress(row + 1, len(paths))
-    return Samples(tuple(paths), tuple(subjects), tuple(digests), templates, tuple(failures))
+    return Samples(tuple(paths), tuple(subjects), tuple(digests), templates, tuple(failures), strictness)
 
 
 def embed_pairs(embedder: PhotoEmbedder, pairs: PairSet, *, progress: Progress | None = None) -> Samples:
@@ -139,14 +143,15 @@ def samples_of_templates(source: Path, *, embedder_id: str, dim: int) -> Samples
     if not probes:
         raise BadInput("holds no templates", path=source, hint=OF_FACECLI, advice="make_templates_of")
     templates = np.full((len(probes), dim), np.nan, np.float32)
+    strictness = np.zeros(len(probes), np.float32)
     failures = []
     for row, probe in enumerate(probes.values()):
         if isinstance(probe, FailedProbe):
             failures.append(Failure(probe.path, **probe.error))
         else:
-            templates[row] = probe.embedding
+            templates[row], strictness[row] = probe.embedding, probe.strictness
     subjects = tuple(Path(path).parent.name for path in probes)
-    return Samples(tuple(probes), subjects, ("",) * len(probes), templates, tuple(failures))
+    return Samples(tuple(probes), subjects, ("",) * len(probes), templates, tuple(failures), strictness)
 
 
 def subjects_where_known(pairs: PairSet) -> dict[str, str]:
@@ -176,6 +181,7 @@ def templates_of_pairs(pairs: PairSet, source: Path, *, embedder_id: str, dim: i
     subjects = subjects_where_known(pairs)
     names = images(pairs)
     templates = np.full((len(names), dim), np.nan, np.float32)
+    strictness = np.zeros(len(names), np.float32)
     failed = {failure.path: failure for failure in available.failures}
     failures = []
     for row, name in enumerate(names):
@@ -188,6 +194,8 @@ def templates_of_pairs(pairs: PairSet, source: Path, *, embedder_id: str, dim: i
             failures.append(failed[path]._replace(path=printable(name)))
         else:
             templates[row] = available.templates[available_row]
+            if available.strictness is not None:
+                strictness[row] = available.strictness[available_row]
     if len(failures) == len(names):
         raise UsageError(
             "holds none of the images of the pairs",
@@ -195,13 +203,20 @@ def templates_of_pairs(pairs: PairSet, source: Path, *, embedder_id: str, dim: i
             hint=f"paths must agree: the pairs say '{names[0]}', the templates '{available.paths[0]}'",
         )
     return Samples(
-        tuple(names), tuple(subjects[name] for name in names), ("",) * len(names), templates, tuple(failures)
+        tuple(names),
+        tuple(subjects[name] for name in names),
+        ("",) * len(names),
+        templates,
+        tuple(failures),
+        strictness,
     )
 
 
 def wrong_input(errors: Sequence[BadInput], failures: Sequence[Failure]) -> bool:
     """Say whether something asked for was not there, rather than without a usable face."""
-    return bool(errors) or any(f.code not in (NoFace.code, SeveralFaces.code) for f in failures)
+    return bool(errors) or any(
+        f.code not in (NoFace.code, SeveralFaces.code, LowQuality.code) for f in failures
+    )
 
 
 def _face(probe: Probe | FailedProbe) -> int:

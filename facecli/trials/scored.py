@@ -165,17 +165,22 @@ class ListedScores:
 
 @dataclass(frozen=True, eq=False)
 class CrossScores:
-    """Every sample compared with every other: `templates` float32 [N, D], a row of NaN for a failure."""
+    """Every sample compared with every other: `templates` float32 [N, D], a row of NaN for a failure.
+
+    Scores are similarities less the smaller `strictness` of the two, so that one threshold decides for all.
+    """
 
     templates: NDArray[np.float32]
     person: Ints
     labels: tuple[str, ...]
     people: tuple[str, ...]
+    strictness: NDArray[np.float32] | None = None
+    """[N], None where all are 0."""
 
     @cached_property
     def comparisons(self) -> Comparisons:
         """All of them in memory: 13 bytes a comparison."""
-        return cross_comparisons(self.templates, self.person)
+        return cross_comparisons(self.templates, self.person, self.strictness)
 
     @cached_property
     def _images(self) -> NDArray[np.int64]:
@@ -195,7 +200,7 @@ class CrossScores:
     def blocks(self) -> Iterator[Block]:
         """Yield the comparisons of a few samples with all later ones at a time."""
         n = len(self.labels)
-        for part in cross_scores(self.templates, self.person):
+        for part in cross_scores(self.templates, self.person, self.strictness):
             rows = np.arange(part.start, part.stop, dtype=np.int64)
             begins = np.concatenate([[0], np.cumsum(n - 1 - rows)])
 
@@ -241,7 +246,7 @@ class CrossScores:
 
 
 def listed_scores(samples: Samples, pairs: PairSet) -> ListedScores:
-    """Return the comparisons that `pairs` lists, in its order, -inf where a sample failed.
+    """Return the comparisons that `pairs` lists, in its order, -inf where a sample failed; scored as `CrossScores`.
 
     People are known when the subject of every image is. Raises `BadInput` for pairs without labels, or with an
     image that is not among the samples.
@@ -257,6 +262,8 @@ def listed_scores(samples: Samples, pairs: PairSet) -> ListedScores:
         # In double precision, as `verify` compares.
         a, b = (samples.templates[rows[here]].astype(np.float64) for rows in (left, right))
         similarity[here] = np.einsum("pd,pd->p", a, b)
+        if samples.strictness is not None:
+            similarity[here] -= np.minimum(samples.strictness[left[here]], samples.strictness[right[here]])
     similarity[np.isnan(similarity)] = -np.inf
     subjects = np.array(samples.subjects)
     shown = subjects[np.concatenate([left, right])]
@@ -288,7 +295,7 @@ def cross_of(samples: Samples) -> CrossScores:
             hint="put photos into a folder for each person, or add the columns left_subject and right_subject",
         )
     people, person = np.unique(np.array(samples.subjects), return_inverse=True)
-    return CrossScores(samples.templates, person, samples.paths, tuple(people.tolist()))
+    return CrossScores(samples.templates, person, samples.paths, tuple(people.tolist()), samples.strictness)
 
 
 def curve_of(scored: Scored, progress: Progress | None = None) -> ScoreCurve:
