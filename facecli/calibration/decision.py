@@ -61,7 +61,7 @@ class Rule:
         `rated` are faces whose quality is below what the calibration's rates hold for: there are none for them.
         """
         similarity = round(float(similarity), 6)
-        threshold = round(self.threshold + strictness, 6)
+        threshold = round(self.threshold + strictness, 6) if strictness else self.threshold
         match = similarity >= threshold
         if not rated:
             return Decision(similarity, threshold, match, None, None, None)

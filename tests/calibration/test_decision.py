@@ -175,3 +175,23 @@ def test_a_checkpoint_brings_its_own_calibration_until_another_is_installed(tmp_
     assert "user" in make_rule(known.embedder_id, user_dir=tmp_path / "user", fmr=0.1, beside=beside).source
     with pytest.raises(NoCalibration):
         make_rule(known.embedder_id, user_dir=tmp_path / "none", beside=tmp_path / "best" / "other.json")
+
+
+def test_a_pair_of_poor_quality_needs_a_higher_similarity():
+    rule = Rule(0.4, None, None, "")
+    assert rule.judge(0.45, 0.1).threshold == 0.5
+    assert not rule.judge(0.45, 0.1).match
+    assert rule.judge(0.5, 0.1).match
+
+
+def test_probability_is_of_what_is_left_above_the_pairs_own_threshold(installed):
+    rule = make_rule(ID, user_dir=installed)
+    assert rule.judge(0.9, 0.05).probability == rule.judge(0.85).probability
+    unrated = rule.judge(0.9, rated=False)
+    assert (unrated.fmr, unrated.fnmr, unrated.probability) == (None, None, None)
+    assert unrated.match == rule.judge(0.9).match
+    assert rule.rates(None)
+    assert rule.rates(0.0)
+    lowest = replace(rule, calibration=replace(rule.calibration, min_quality=25.0))
+    assert lowest.rates(25.0)
+    assert not lowest.rates(24.9)

@@ -101,3 +101,22 @@ def test_false_alarms_need_two_people(both):
     alone = InMemory(in_memory.root, in_memory.owned().templates[:2], ["s00"] * 2, ["0.jpg", "1.jpg"])
     with pytest.raises(BadInput, match="people: leaving each person out needs two people"):
         false_alarms(alone, 0.8, 0.01)
+
+
+def test_a_poor_probe_is_judged_more_strictly_against_poor_samples_and_ranked_by_what_is_left():
+    class Two:
+        root, embedder_id, n_samples, n_subjects = Path("people"), "e", 2, 2
+
+        def search(self, probes, top):
+            poor = Candidate(1, "Poor", "Poor/1.jpg", 0.60, strictness=0.3)
+            return [[poor, Candidate(2, "Good", "Good/1.jpg", 0.55)][:top] for _ in probes]
+
+    rule = Rule(0.5, None, None, "")
+    place = FacePlace(0, 1, (0.0, 0.0, 9.0, 9.0), 1.0, 40.0)
+    vector = np.eye(DIM, dtype=np.float32)[0]
+    (sharp,) = identify(Two(), rule, [Probe("a.jpg", vector, place)], top=2)
+    assert (sharp.subject, sharp.threshold) == ("Poor", 0.5)
+    (blurred,) = identify(Two(), rule, [Probe("a.jpg", vector, place, strictness=0.2)], top=1)
+    assert (blurred.subject, blurred.similarity, len(blurred.candidates)) == ("Good", 0.55, 1)
+    (refused,) = identify(Two(), rule, [Probe("a.jpg", vector, place)], top=1, min_quality=50)
+    assert refused.record()["error"]["code"] == "low_quality"
