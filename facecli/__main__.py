@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import sys
+
+from facecli.cli import signals
 
 # Imports make objects that stay; looking through them for garbage again and again takes a twentieth of a start.
 gc.set_threshold(50_000, 20, 100)
@@ -11,10 +14,13 @@ gc.set_threshold(50_000, 20, 100)
 
 def main() -> None:
     """Run the command line."""
-    # File names that are not UTF-8 must not end a run.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    signals.listen()
+    from facecli.cli import streams
+    from facecli.files.atomic import remove_unfinished
+
+    streams.prepare()
+    atexit.register(remove_unfinished)
+    signals.before_the_end(remove_unfinished)
     from facecli.cli.app import app
 
     try:
@@ -24,6 +30,9 @@ def main() -> None:
         # brings along reports as leaks what was not looked at.
         if "torch" not in sys.modules:
             gc.freeze()
+        # Whatever became of it on its way here.
+        if signals.exit_code() is not None:
+            sys.exit(signals.exit_code())
 
 
 if __name__ == "__main__":

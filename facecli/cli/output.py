@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from facecli.cli.options import Form
 from facecli.errors import UsageError, one_line, printable, reason
+from facecli.files.atomic import aside
 from facecli.photos.find import IMAGE_ENDINGS
 
 Record = dict[str, Any]
@@ -60,7 +61,7 @@ class Output:
         self._rows: list[Record] = []
         # A device or a pipe, such as /dev/null or the shell's >(command), takes what comes and is never replaced.
         self._streams = path is None or (path.exists() and not path.is_file() and not path.is_dir())
-        self._aside = None if path is None or self._streams else aside(path)
+        self._aside = None if path is None or self._streams else _aside(path)
         self._file: IO[str] = sys.stdout
         self._csv: Any = None
 
@@ -68,7 +69,8 @@ class Output:
         if self.path is not None:
             target = self._aside if self._aside is not None else self.path
             try:
-                self._file = open(target, "w", encoding="utf-8", newline="")  # noqa: SIM115
+                mode = "x" if self._aside is not None else "w"
+                self._file = open(target, mode, encoding="utf-8", newline="")  # noqa: SIM115
             except OSError as error:
                 raise _cannot_write(self.path, error) from error
         if self.form in ("csv", "tsv"):
@@ -80,17 +82,18 @@ class Output:
         return self
 
     def __exit__(self, kind: type | None, error: object, trace: object) -> None:
-        if kind is None and self.form == "table":
-            self._print_table()
-        if self.path is None:
+        try:
+            if kind is None and self.form == "table":
+                self._print_table()
             if kind is None:
                 self._file.flush()
-            return
-        self._file.close()
-        if self._aside is not None and kind is None:
-            os.replace(self._aside, self.path)
-        elif self._aside is not None:
-            self._aside.unlink(missing_ok=True)
+            if self.path is not None:
+                self._file.close()
+            if self.path is not None and self._aside is not None and kind is None:
+                os.replace(self._aside, self.path)
+        finally:
+            if self._aside is not None:
+                self._aside.unlink(missing_ok=True)
 
     @property
     def scrolls(self) -> bool:
@@ -168,11 +171,10 @@ def _upright(row: Record, columns: list[str]) -> Any:
     return table
 
 
-def aside(path: Path) -> Path:
-    """Return the name beside `path` under which its content is collected; raises `UsageError` for a folder."""
+def _aside(path: Path) -> Path:
     if path.is_dir():
         raise UsageError("cannot be written (it is a folder)", path=path)
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    return aside(path)
 
 
 def _cannot_write(path: Path, error: OSError) -> UsageError:
