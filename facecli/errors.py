@@ -58,11 +58,16 @@ def printable(path: str | os.PathLike[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return `text` as one line that moves no cursor: a file's name may hold line breaks and control characters.
+    """Return `text` as one line that a terminal shows as it is.
+
+    A file's name may hold line breaks, escape sequences, and characters that nobody sees or that turn the order of
+    letters around: whatever is not printable stands as its escape in Python.
 
     >>> one_line("two\\nlines.jpg")
     'two\\\\nlines.jpg'
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -1,7 +1,8 @@
 """The one sink of every command: records to stdout or a file, everything else to stderr.
 
 A record is a JSON object. JSON Lines keep it whole; csv, tsv and the table of a terminal show flat rows made of
-it. Records carry `error` when something went wrong with their subject, and stay in their place.
+it. Records carry `error` when something went wrong with their subject, and stay in their place. No format gives a
+terminal what it would not show as it is: JSON Lines escape it as JSON does, the others as `one_line`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ Flatten = Callable[[Record], list[Record]]
 
 ERROR_WIDTH = 40
 """Characters that a table must have left for errors to be a column of it, which is the last."""
+
+FORMULA = tuple("=+-@＝＋－＠")
+"""What text begins with that a spreadsheet calculates; the wide ones are such in East Asia."""
 
 _ENDINGS: dict[str, Form] = {
     ".jsonl": "jsonl",
@@ -103,7 +107,7 @@ class Output:
     def emit(self, record: Record) -> None:
         """Write one record."""
         if self.form == "jsonl":
-            self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.write(_json(record) + "\n")
             if self._streams:
                 # A pipe's reader sees each record when it is made.
                 self._file.flush()
@@ -112,7 +116,7 @@ class Output:
         if self.form == "table":
             self._rows += rows
             return
-        self._csv.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
+        self._csv.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
         if self._streams:
             self._file.flush()
 
@@ -124,11 +128,17 @@ class Output:
         if not self._rows:
             return
         terminal = self._file.isatty()
-        console = Console(file=self._file, width=None if terminal else 160, highlight=False)
+        console = Console(file=self._file, width=None if terminal else 160, highlight=False, emoji=False)
         if self.upright:
             console.print(_upright(self._rows[0], self.columns))
             return
-        table = Table(box=None, pad_edge=False, header_style="bold", title=self.title, title_justify="left")
+        table = Table(
+            box=None,
+            pad_edge=False,
+            header_style="bold",
+            title=escape(one_line(self.title)),
+            title_justify="left",
+        )
         shown = [key for key in self.columns if any(row.get(key) not in (None, "") for row in self._rows)]
         texts = [[_shown(row.get(key)) for key in shown] for row in self._rows]
         errors: list[str] = []
@@ -211,15 +221,28 @@ def error_text(record: Record) -> str | None:
     return None if error is None else f"{error['code']}: {error['message']}"
 
 
+def _json(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
 def _plain(value: object) -> object:
-    """Return a value as csv shows it: booleans as in JSON, lists as JSON."""
+    """Return a value as rows show it: booleans as in JSON, lists as JSON, texts as one line."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | dict | tuple):
-        return json.dumps(value, ensure_ascii=False)
+        return _json(value)
     if isinstance(value, os.PathLike):
-        return printable(value)
-    return value
+        value = printable(value)
+    return one_line(value) if isinstance(value, str) else value
+
+
+def _cell(value: object) -> object:
+    """Return a value as csv shows it: text that a spreadsheet would take for a formula begins with an apostrophe."""
+    cell = _plain(value)
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
 def _shown(value: object) -> str:
@@ -230,7 +253,7 @@ def _shown(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return _number(value)
-    return one_line(str(_plain(value)))
+    return str(_plain(value))
 
 
 def _number(value: float) -> str:
