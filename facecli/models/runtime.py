@@ -20,6 +20,7 @@ from facecli.models.network import Network, Runner
 
 if TYPE_CHECKING:
     import onnxruntime
+    import torch
 
 
 def load(
@@ -129,23 +130,31 @@ def _session(
     return session, session.get_inputs()[0].name
 
 
-def _load_torch(network: Network, device: str) -> Runner:
+def torch_device(name: str) -> torch.device:
+    """Return the device that torch computes on; `torch` is its CPU. Raises `UsageError` if it cannot be used."""
     import torch
 
     known = "use the device cpu, torch, cuda, cuda:N or mps"
     try:
-        place = torch.device("cpu" if device == "torch" else device)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device '{device}'", hint=known, advice="known_devices") from error
+        place = torch.device("cpu" if name == "torch" else name)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"unknown device '{name}'", hint=known, advice="known_devices") from error
     try:
-        module = network.torch().eval().to(place)
-        torch.zeros(1, device=place)
-    except (RuntimeError, AssertionError) as error:
+        # Back again too: there are devices without numbers.
+        torch.zeros(1, device=place).cpu()
+    except (ImportError, RuntimeError, AssertionError) as error:
+        why = str(error).partition("\n")[0].partition(". ")[0]
         raise UsageError(
-            f"the device '{device}' cannot be used ({str(error).splitlines()[0]})",
-            hint=known,
-            advice="known_devices",
+            f"the device '{name}' cannot be used ({why})", hint=known, advice="known_devices"
         ) from error
+    return place
+
+
+def _load_torch(network: Network, device: str) -> Runner:
+    import torch
+
+    place = torch_device(device)
+    module = network.torch().eval().to(place)
     # TensorFloat-32 convolutions would differ from the CPU's float32 by more than 1e-4.
     torch.backends.cudnn.allow_tf32 = False
 

@@ -168,7 +168,9 @@ def test_torch_agrees_with_onnx_runtime(cache_dir):
         np.testing.assert_allclose(torch, onnx, atol=1e-4)
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "gpu", "", "torchx", "CPU:x"])
+@pytest.mark.parametrize(
+    "device", ["cuda:99", "cuda:-1", "cuda:99999999999999999999", "gpu", "", "torchx", "CPU:x", "meta", "xla"]
+)
 def test_an_unknown_device_is_refused_with_the_known_ones(device, cache_dir):
     said = f"(unknown device '{device}'|the device '{device}' cannot be used \\(.*\\)); use the device cpu, torch, cuda"
     with pytest.raises(UsageError, match=said):
