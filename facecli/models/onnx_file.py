@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facecli.errors import BadInput, NoSuchFile, UsageError
-from facecli.files.download import file_digest
+from facecli.files.download import file_digest, refuse_impostor
 from facecli.hooks import Notify
 from facecli.models.contract import Contract, Table, read_contract, read_table
 from facecli.models.network import Network
@@ -198,6 +198,7 @@ def _graph(path: Path) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
+    refuse_impostor(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
