@@ -6,8 +6,15 @@ says what was seen, where, and what to do. Anything else that escapes is a bug (
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Iterable, Mapping
+
+_NO_FILES = re.compile("too many open files|system error number 2[34]$", re.I)
+_NO_MEMORY = re.compile(
+    "bad_alloc|failed to allocate|can(no|')t allocate|failed to map segment|out of memory", re.I
+)
 
 
 class FaceError(Exception):
@@ -156,6 +163,38 @@ class NoCalibration(FaceError):
     """A decision was asked of a model that has no calibration, or at a rate its calibration cannot support."""
 
     code = "no_calibration"
+
+
+class Shortage(FaceError):
+    """Memory, open files or threads that the system does not give."""
+
+    code = "shortage"
+
+
+def shortage(error: BaseException) -> Shortage | None:
+    """Return the `Shortage` that led to `error`, None if none did.
+
+    Libraries have many ways to say it: a `MemoryError`, an import that breaks off, an allocator's own words.
+
+    >>> str(shortage(RuntimeError("can't start new thread")))
+    'the system gives no more threads; raise the limit of processes (ulimit -u) or of memory (ulimit -v)'
+    """
+    here: BaseException | None = error
+    while here is not None:
+        number = here.errno if isinstance(here, OSError) else None
+        if number in (errno.EMFILE, errno.ENFILE) or _NO_FILES.search(str(here)):
+            return Shortage("too many files are open", hint="raise their limit (ulimit -n)")
+        if "can't start new thread" in str(here):
+            return Shortage(
+                "the system gives no more threads",
+                hint="raise the limit of processes (ulimit -u) or of memory (ulimit -v)",
+            )
+        if isinstance(here, MemoryError) or number == errno.ENOMEM or _NO_MEMORY.search(str(here)):
+            return Shortage(
+                "there is not enough memory", hint="give the process more (ulimit -v, the container)"
+            )
+        here = here.__cause__ if here.__cause__ is not None else here.__context__
+    return None
 
 
 class DatabaseError(FaceError):

@@ -7,6 +7,7 @@ little; 70 a bug; 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM; 141 the reader
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typer.core import TyperGroup
 from facecli.cli import signals
 from facecli.cli.advice import in_shell_words
 from facecli.cli.streams import drop_stdout
-from facecli.errors import FaceError, one_line, reason
+from facecli.errors import FaceError, one_line, reason, shortage
 
 NON_MATCH, INPUT_ERROR, BUG, INTERRUPTED, CLOSED_PIPE = 1, 2, 70, 130, 141
 
@@ -74,10 +75,9 @@ def _ending() -> Iterator[None]:
             raise
         if signals.exit_code() is not None:
             raise _stopped() from None
-        if isinstance(error, OSError) and error.errno in _NO_OUTPUT:
+        if refusal := _refusal(error):
             drop_stdout()
-            why = "stdout is closed" if error.errno == errno.EBADF else reason(error)
-            raise _refused(f"the output cannot be written ({why})") from None
+            raise _refused(refusal) from None
         import traceback
 
         for line in traceback.format_exc().splitlines():
@@ -87,6 +87,27 @@ def _ending() -> Iterator[None]:
             file=sys.stderr,
         )
         raise typer.Exit(BUG) from None
+
+
+def _refusal(error: Exception) -> str:
+    """Return what the system refused, "" if nothing."""
+    short = shortage(error)
+    if short is not None:
+        return str(short)
+    if isinstance(error, FileNotFoundError) and _folder_is_gone():
+        return "the current folder is gone; change to one that is there"
+    if not isinstance(error, OSError) or error.errno not in _NO_OUTPUT:
+        return ""
+    why = "stdout is closed" if error.errno == errno.EBADF else reason(error)
+    return f"the output cannot be written ({why})"
+
+
+def _folder_is_gone() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _refused(what: str) -> typer.Exit:

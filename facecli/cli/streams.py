@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from facecli.errors import BadInput, reason
@@ -50,7 +51,8 @@ def prepare() -> None:
 
 def drop_stdout() -> None:
     """Let go of what could not be written: Python would try again at its end, and change the exit code."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def stdin_bytes() -> bytes:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facecli.errors import BadInput, NoSuchFile, UsageError
+from facecli.errors import BadInput, NoSuchFile, UsageError, shortage
 from facecli.files.download import file_digest, refuse_impostor
 from facecli.hooks import Notify
-from facecli.models.contract import Contract, Table, read_contract, read_table
+from facecli.models.contract import MOST_DIM, Contract, Table, read_contract, read_table
 from facecli.models.network import Network
 from facecli.models.runtime import runtime_errors
 from facecli.models.spec import Family, KnownAnswer, ModelSpec
@@ -175,7 +175,7 @@ def _read(path: Path) -> _Read:
     answer = _known_answer(table.table("known_answer"), path.parent) if table.has("known_answer") else None
     read = _Read(
         contract=contract,
-        dim=table.whole("dim") if table.has("dim") else None,
+        dim=table.whole("dim", MOST_DIM) if table.has("dim") else None,
         output=table.text("output", ""),
         licence=table.text("licence", "not stated"),
         known_answer=answer,
@@ -285,6 +285,8 @@ def _prepared(path: Path, spec: ModelSpec, output_name: str) -> bytes:
         together = session.run(None, {name: chips})[0]
         alone = session.run(None, {name: chips[1:2]})[0]
     except runtime_errors() as error:
+        if (short := shortage(error)) is not None:
+            raise short from error
         raise BadInput(
             f"ONNX Runtime cannot run the network on a batch of faces ({str(error).splitlines()[0][:200]})",
             path=path,
@@ -297,6 +299,8 @@ def _prepared(path: Path, spec: ModelSpec, output_name: str) -> bytes:
         )
     if together.dtype != np.float32:
         raise BadInput(f"the output is {together.dtype} where float32 is expected", path=path)
+    if not np.isfinite(together).all():
+        raise BadInput("the network gives numbers that are not finite for noise", path=path)
     if not np.allclose(together[1:2], alone, rtol=1e-3, atol=1e-3):
         raise BadInput("the embedding of a face depends on the batch it is in", path=path)
     return data

@@ -8,12 +8,13 @@ float32 and agree to 1e-4. Rows do not depend on the batch they are in.
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from facecli.arrays import Array
-from facecli.errors import UsageError, reason
+from facecli.errors import BadInput, FaceError, UsageError, reason, shortage
 from facecli.files.atomic import write_atomic
 from facecli.hooks import Notify
 from facecli.models.network import Network, Runner
@@ -21,6 +22,8 @@ from facecli.models.network import Network, Runner
 if TYPE_CHECKING:
     import onnxruntime
     import torch
+
+_importing = Lock()
 
 
 def load(
@@ -95,6 +98,13 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return (*own, ValueError)
 
 
+def cannot_run(name: str, error: Exception) -> FaceError:
+    """Return the error for a network that ONNX Runtime refuses to load or run."""
+    short = shortage(error)
+    what = f"ONNX Runtime cannot run the network ({str(error).partition(chr(10))[0][:200]})"
+    return short if short is not None else BadInput(what, path=name)
+
+
 def _load_onnx(network: Network, cache_dir: Path, threads: int, notify: Notify | None) -> Runner:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -106,7 +116,10 @@ def _load_onnx(network: Network, cache_dir: Path, threads: int, notify: Notify |
 
     def run(batch: Array) -> list[Array]:
         session, name = pending.result()
-        return session.run(None, {name: batch})
+        try:
+            return session.run(None, {name: batch})
+        except runtime_errors() as error:
+            raise cannot_run(network.name, error) from error
 
     return run
 
@@ -115,15 +128,20 @@ def _session(
     network: Network, path: Path, cache_dir: Path, threads: int, notify: Notify | None
 ) -> tuple[onnxruntime.InferenceSession, str]:
     """Return the session over the file at `path`, and the name of its input."""
-    import onnxruntime as ort
+    # One after the other: who waits for an import that fails gets half a module.
+    with _importing:
+        import onnxruntime as ort
 
+        ort.set_default_logger_severity(4)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except runtime_errors():
+    except runtime_errors() as error:
+        if (short := shortage(error)) is not None:
+            raise short from error
         # A damaged file would fail on every run until somebody finds and deletes it.
         export(network, cache_dir=cache_dir, notify=notify, anew=True)
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

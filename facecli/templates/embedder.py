@@ -18,7 +18,7 @@ import numpy as np
 
 from facecli.arrays import Array, Pixels
 from facecli.config import BATCH_SIZE, Detection, cores, default_cache_dir
-from facecli.errors import FaceError, UsageError
+from facecli.errors import BadInput, FaceError, UsageError
 from facecli.faces.choice import Choice
 from facecli.faces.crop import Crops, cut
 from facecli.faces.detector import DEFAULT_DETECTOR, detector_class
@@ -33,6 +33,9 @@ PIPELINE = 1
 """Part of every id: raise it when decoding, detection or alignment change what a template comes out as."""
 
 _PHOTOS_A_TASK = 8
+
+UNIT_WITHIN = 1e-3
+"""How far from 1 the length of a template may be."""
 
 
 class Embedder:
@@ -108,7 +111,7 @@ class Embedder:
         """Yield one result per photo, in order: its chosen faces, or what was wrong with it.
 
         `photos` is read a few batches ahead. An image with no face is a `NoFace`; with the policy `one`,
-        several are a `SeveralFaces`.
+        several are a `SeveralFaces`. One whose template is no unit vector is a `BadInput`.
         """
         if self.workers == 1:
             for task in _tasks(photos, 1):
@@ -146,7 +149,7 @@ class Embedder:
         """Return float32 [N, D] unit rows for chips uint8 [N, S, S, 3] in RGB.
 
         The template of a network with `mirror` is normalise(raw(chip) + raw(mirrored chip)). A raw output of
-        length 0 stays 0.
+        length 0 stays 0, and one that is not finite is none: `embed` makes errors of both.
         """
         rows = [np.empty((0, self.dim), np.float32)]
         for start in range(0, len(chips), BATCH_SIZE):
@@ -154,8 +157,10 @@ class Embedder:
             raw = self._network(batch)[0]
             if self.spec.mirror:
                 raw = raw + self._network(np.ascontiguousarray(batch[..., ::-1]))[0]
-            length = np.sqrt(np.sum(np.square(raw, dtype=np.float64), axis=1, keepdims=True))
-            rows.append((raw / np.where(length > 0, length, 1)).astype(np.float32))
+            # A network may give what is not finite: whoever takes the row has to look.
+            with np.errstate(over="ignore", invalid="ignore"):
+                length = np.sqrt(np.sum(np.square(raw, dtype=np.float64), axis=1, keepdims=True))
+                rows.append((raw / np.where(length > 0, length, 1)).astype(np.float32))
         return np.concatenate(rows)
 
     def _embed_task(self, task: list[NamedPhoto]) -> list[Embedded | FaceError]:
@@ -169,7 +174,11 @@ class Embedder:
                 results.append(crops)
                 continue
             faces = tuple(FaceTemplate(crop.face, crop.index, next(templates)) for crop in crops.chosen)
-            results.append(Embedded(path, crops.width, crops.height, crops.n_faces, faces))
+            if all(abs(np.linalg.norm(face.embedding) - 1) < UNIT_WITHIN for face in faces):
+                results.append(Embedded(path, crops.width, crops.height, crops.n_faces, faces))
+            else:
+                what = "the network's output for a face is zero or not finite"
+                results.append(BadInput(what, path=path, hint="check the model and its contract"))
         return results
 
     def _cut(self, photo: NamedPhoto) -> Crops | FaceError:
