@@ -19,7 +19,9 @@ ORDERS = ("RGB", "BGR")
 
 MOST_INPUT_PX = 1024
 """Faces have no more, and a batch of chips has to fit into memory."""
-MOST_DIM = 1 << 16
+MOST_DIM = 1 << 13
+"""Of a template, and of what a layer before it gives: twice the largest that anybody published."""
+MOST_LAYERS = 8
 _MOST_MARGIN = 10.0
 _MOST_MEAN, _LEAST_STD, _MOST_STD = 1e6, 1e-6, 1e6
 """Beyond these float32 has no numbers left for pixels."""
@@ -140,12 +142,16 @@ class Table:
         return tuple(self._number(key, item) for item in value)
 
     def sizes(self, key: str) -> tuple[int, ...]:
-        """Return whole numbers above zero; the list may be empty."""
+        """Return the sizes of layers, whole numbers above zero; the list may be empty."""
         value = self.get(key)
         if not isinstance(value, list | tuple):
             raise self.fault(key, "must be a list of whole numbers")
         if any(isinstance(item, bool) or not isinstance(item, int) or item < 1 for item in value):
             raise self.fault(key, f"must hold whole numbers above zero, not {_said(value)}")
+        if len(value) > MOST_LAYERS or max(value, default=0) > MOST_DIM:
+            raise self.fault(
+                key, f"must hold at most {MOST_LAYERS} numbers up to {MOST_DIM}, not {_said(value)}"
+            )
         return tuple(value)
 
     def table(self, key: str) -> Table:
@@ -225,7 +231,7 @@ def read_contract(table: Table) -> Contract:
 
 
 def _check_template(points: Points, size: int, table: Table) -> None:
-    if any(not -size <= x <= 2 * size for point in points for x in point):
+    if any(abs(x) > 10 * size for point in points for x in point):
         raise table.fault("template", f"must lie on the chip of {size} px or near it")
     widest = max(max(axis) - min(axis) for axis in zip(*points, strict=True))
     if widest < size / 50:
