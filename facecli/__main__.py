@@ -35,10 +35,9 @@ def main() -> None:
         # brings along reports as leaks what was not looked at.
         if "torch" not in sys.modules:
             gc.freeze()
-        if signals.exit_code() is not None:
-            # Whatever became of the signal on its way here.
-            code = signals.exit_code()
-        elif sys.exc_info()[0] is not None:
+        # Whatever became of a signal on its way here.
+        signals.end_if_heard()
+        if sys.exc_info()[0] is not None:
             sys.excepthook(*sys.exc_info())
         sys.exit(code)
 

@@ -1,8 +1,8 @@
 """Ctrl-C, SIGTERM and SIGHUP end a run in one way, whenever they come: no unfinished file stays, and the exit code is
 128 and the signal's number.
 
-While a command runs they are raised in it, so that it ends in order. Before and after, and when it takes too long,
-the process ends on the spot.
+While a command runs they are raised in it, so that it ends in order. Before and after, amid an import, and when it
+takes too long, the process ends on the spot.
 """
 
 from __future__ import annotations
@@ -67,16 +67,37 @@ def what_ended_it() -> str:
     return _SAID["SIGINT" if _heard is None else signal.Signals(_heard).name]
 
 
+def end_if_heard() -> None:
+    """End the process if a signal came: threads that are at work would be waited for, some of them for ever."""
+    if _heard is not None:
+        _end(_heard)
+
+
 def _hear(number: int, frame: FrameType | None) -> None:
     global _heard, _heard_at
     if _heard is None:
         _heard, _heard_at = number, time.monotonic()
-        if _raising:
+        # An import that is broken off leaves locks behind, on which threads wait for ever, and half a module.
+        if _raising and not _imports(frame):
             raise Stopped
     elif _raising and time.monotonic() - _heard_at < REPEAT_SECONDS:
         return
+    with suppress(OSError):
+        # A bar has hidden the cursor.
+        shown = "\x1b[?25h" if os.isatty(2) else ""
+        os.write(2, f"{shown}facecli: {what_ended_it()}\n".encode())
+    _end(_heard)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _end(number: int) -> None:
     if _tidy is not None:
         _tidy()
-    with suppress(OSError):
-        os.write(2, f"facecli: {what_ended_it()}\n".encode())
-    os._exit(128 + _heard)
+    os._exit(128 + number)

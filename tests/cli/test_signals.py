@@ -67,7 +67,22 @@ import facecli.templates.embedder as module
 def broken(*_, **__):
     try: kill()
     except KeyboardInterrupt: raise SystemError("initialization failed")
-module.Embedder = broken
+module.Embedder.__init__ = broken
+""",
+    "amid an import": """
+import facecli.cli.inputs
+class Loader:
+    def find_spec(self, name, *_):
+        if name == "facecli.photos.source": kill()
+sys.modules.pop("facecli.photos.source")
+sys.modules.pop("facecli.templates.embedder")
+sys.meta_path.insert(0, Loader())
+""",
+    "while a thread is at work that never ends": """
+import threading
+threading.Thread(target=threading.Event().wait).start()
+import facecli.cli.output as module
+module.os.replace = lambda *_: kill()
 """,
     "swallowed": """
 import facecli.photos.find as module
@@ -108,7 +123,7 @@ module.app = late
 def test_the_worst_moments(moment, start, probes, tmp_path):
     process = start("-c", hit(MOMENTS[moment]), "embed", probes, "-q", "-o", "x.jsonl")
     out, said = process.communicate(timeout=60)
-    assert (process.returncode, out) == (143, "")
+    assert (process.returncode, out) == (143, ""), said
     assert "Traceback" not in said
     assert said in ("", "facecli: ended by SIGTERM\n")
     assert [path.name for path in tmp_path.iterdir()] in ([], ["x.jsonl"])
