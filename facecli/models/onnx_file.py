@@ -17,7 +17,7 @@ from facecli.files.download import file_digest, refuse_impostor
 from facecli.hooks import Notify
 from facecli.models.contract import MOST_DIM, Contract, Table, read_contract, read_table
 from facecli.models.network import Network
-from facecli.models.runtime import runtime_errors
+from facecli.models.runtime import engine, runtime_errors
 from facecli.models.spec import Family, KnownAnswer, ModelSpec
 
 if TYPE_CHECKING:
@@ -248,7 +248,6 @@ def _sizes(value: onnx.ValueInfoProto) -> list[int | None]:
 def _prepared(path: Path, spec: ModelSpec, output_name: str) -> bytes:
     """Return the model with one output and a free batch size, checked against the contract by running it."""
     import numpy as np
-    import onnxruntime as ort
 
     model = _graph(path)
     graph = model.graph
@@ -277,6 +276,7 @@ def _prepared(path: Path, spec: ModelSpec, output_name: str) -> bytes:
     data = model.SerializeToString()
 
     chips = np.random.default_rng(0).standard_normal((3, *wanted)).astype(np.float32)
+    ort = engine()
     options = ort.SessionOptions()
     options.log_severity_level = 4
     try:

@@ -7,6 +7,7 @@ float32 and agree to 1e-4. Rows do not depend on the batch they are in.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -82,8 +83,22 @@ def export(network: Network, *, cache_dir: Path, notify: Notify | None = None, a
     return path
 
 
+def engine() -> Any:
+    """Return the module onnxruntime, which sends nothing to its makers and writes nothing on stderr."""
+    # One after the other: who waits for an import that fails gets half a module.
+    with _importing:
+        # Read by its C++ when it is loaded: without it events are kept in the user's cache folder, and sent.
+        os.putenv("ORT_DISABLE_TELEMETRY", "1")
+        import onnxruntime
+
+        onnxruntime.disable_telemetry_events()
+        onnxruntime.set_default_logger_severity(4)
+    return onnxruntime
+
+
 def runtime_errors() -> tuple[type[Exception], ...]:
     """Return what ONNX Runtime raises over a model it cannot load or run; the classes share no parent."""
+    engine()
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = (
@@ -128,11 +143,7 @@ def _session(
     network: Network, path: Path, cache_dir: Path, threads: int, notify: Notify | None
 ) -> tuple[onnxruntime.InferenceSession, str]:
     """Return the session over the file at `path`, and the name of its input."""
-    # One after the other: who waits for an import that fails gets half a module.
-    with _importing:
-        import onnxruntime as ort
-
-        ort.set_default_logger_severity(4)
+    ort = engine()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
