@@ -177,22 +177,18 @@ def shortage(error: BaseException) -> Shortage | None:
     Libraries have many ways to say it: a `MemoryError`, an import that breaks off, an allocator's own words.
 
     >>> str(shortage(RuntimeError("can't start new thread")))
-    'the system gives no more threads; raise the limit of processes (ulimit -u) or of memory (ulimit -v)'
+    'the system gives no more threads; raise the limit of processes or of memory'
     """
     here: BaseException | None = error
     while here is not None:
         number = here.errno if isinstance(here, OSError) else None
         if number in (errno.EMFILE, errno.ENFILE) or _NO_FILES.search(str(here)):
-            return Shortage("too many files are open", hint="raise their limit (ulimit -n)")
+            return Shortage("too many files are open", hint="raise their limit", advice="more_files")
         if "can't start new thread" in str(here):
-            return Shortage(
-                "the system gives no more threads",
-                hint="raise the limit of processes (ulimit -u) or of memory (ulimit -v)",
-            )
+            what = "the system gives no more threads"
+            return Shortage(what, hint="raise the limit of processes or of memory", advice="more_threads")
         if isinstance(here, MemoryError) or number == errno.ENOMEM or _NO_MEMORY.search(str(here)):
-            return Shortage(
-                "there is not enough memory", hint="give the process more (ulimit -v, the container)"
-            )
+            return Shortage("there is not enough memory", hint="give the process more", advice="more_memory")
         here = here.__cause__ if here.__cause__ is not None else here.__context__
     return None
 

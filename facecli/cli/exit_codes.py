@@ -93,7 +93,7 @@ def _refusal(error: Exception) -> str:
     """Return what the system refused, "" if nothing."""
     short = shortage(error)
     if short is not None:
-        return str(short)
+        return str(in_shell_words(short))
     if isinstance(error, FileNotFoundError) and _folder_is_gone():
         return "the current folder is gone; change to one that is there"
     if not isinstance(error, OSError) or error.errno not in _NO_OUTPUT:
