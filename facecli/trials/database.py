@@ -28,8 +28,9 @@ def samples_of_database(
     """
     gallery, report = refresh(root, enroller, cache_dir=cache_dir, progress=progress, notify=notify)
     with gallery.one_moment():
-        samples, kept = gallery.samples, gallery.templates
-    found = [(sample.subject, sample.path, sample.row) for sample in samples]
+        samples = gallery.samples
+        kept = gallery.take(np.array([sample.row for sample in samples], np.int64))
+    found = [(sample.subject, sample.path, at) for at, sample in enumerate(samples)]
     found += [(failure.path.partition("/")[0], failure.path, -1) for failure in report.failures]
     found.sort()
     rows = np.array([row for _, _, row in found], dtype=np.int64)
@@ -46,6 +47,7 @@ def samples_of_database(
 
 def _digest_of(path: Path) -> str:
     try:
-        return digest(read(path))
+        # A name in an import may be that of a pipe, which would be waited for.
+        return digest(read(path)) if path.is_file() else ""
     except FaceError:
         return ""

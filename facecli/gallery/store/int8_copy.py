@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from facecli.files.npy import append_rows, is_matrix, map_rows, write_empty
 
-COMPACT = "compact.npy"
 WORTH_BYTES = 64 << 20
 """A smaller matrix is read about as fast as it is."""
 CHUNK_BYTES = 8 << 20
