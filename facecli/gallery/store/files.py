@@ -27,7 +27,7 @@ LOCK = "lock"
 
 OWN = (INDEX, JOURNAL, MATRIX, SWAP, COMPACT, LOCK)
 
-_READ = (INDEX, JOURNAL, MATRIX, SWAP)
+_READ = (INDEX, JOURNAL, MATRIX)
 """What a store cannot do without, where it is there."""
 
 _NEVER_OURS = (f"{INDEX}-wal", f"{INDEX}-shm")

@@ -10,10 +10,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from facecli.errors import DatabaseError, printable
+from facecli.files.npy import is_matrix
 from facecli.files.own import is_own
 from facecli.gallery.store import index
 from facecli.gallery.store.facts import fact
-from facecli.gallery.store.files import OWN, Damaged, is_left_over
+from facecli.gallery.store.files import MATRIX, OWN, Damaged, is_left_over
 from facecli.gallery.store.index import explained, opened
 from facecli.gallery.store.location import check_no_links, places
 
@@ -77,6 +78,8 @@ def dim_of(folder: Path) -> int:
     """Return how many numbers a template of the store in `folder` has; raises `Damaged` and `DatabaseError`."""
     with opened(folder) as connection, explained(folder):
         dim: int = fact(connection, "dim")
+        if is_own(folder / MATRIX) and not is_matrix(folder / MATRIX, dim):
+            raise Damaged(f"{MATRIX} is damaged (it is no matrix of {dim} numbers a row)", path=folder)
     return dim
 
 

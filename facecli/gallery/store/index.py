@@ -228,6 +228,9 @@ def explained(folder: Path) -> Iterator[None]:
             raise Damaged(f"{INDEX} is damaged ({error})", path=folder) from error
         hint = "is the disk full, or the folder read-only?"
         raise DatabaseError(f"{INDEX} cannot be used ({error})", path=folder, hint=hint) from error
+    except UnicodeDecodeError as error:
+        # What SQLite quotes of a damaged schema need not be text.
+        raise Damaged(f"{INDEX} is damaged (its schema is no text)", path=folder) from error
     except OSError as error:
         full = error.errno == errno.ENOSPC
         hint = "free some space and run again: what was enrolled is kept" if full else ""

@@ -5,6 +5,7 @@ Nothing here writes, takes a lock of ours or waits for an enrolment.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from facecli.errors import DatabaseError, EmbedderMismatch
 from facecli.files.npy import map_rows
+from facecli.files.own import is_own
 from facecli.gallery.store import row_owners, values
 from facecli.gallery.store.facts import fact
 from facecli.gallery.store.files import COMPACT, INDEX, MATRIX, SWAP, Damaged
@@ -66,7 +68,9 @@ class Reader:
         kept_dim = fact(connection, "dim")
         if kept_dim != dim:
             raise EmbedderMismatch(
-                f"holds templates of {kept_dim} numbers, the embedder makes {dim}", path=folder
+                f"holds templates of {kept_dim} numbers, the embedder makes {dim}",
+                path=folder,
+                hint="if it is this embedder's, it is damaged: repair it",
             )
         self._n_valid = len(self.matrix())
 
@@ -252,6 +256,8 @@ class Reader:
         with explained(self.folder):
             for name in (SWAP, MATRIX) if self.fact("swap") is not None else (MATRIX,):
                 try:
+                    if os.path.lexists(self.folder / name) and not is_own(self.folder / name):
+                        raise Damaged(f"{name} is no regular file", path=self.folder)
                     return map_rows(self.folder / name, self.dim)
                 except FileNotFoundError:
                     # Somebody has just put it in its place.

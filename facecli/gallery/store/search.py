@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facecli.gallery.store.files import COMPACT
+from facecli.gallery.store.files import COMPACT, MATRIX
 from facecli.gallery.store.int8_copy import Compact, quantise
-from facecli.gallery.store.unit import LONGEST, check_unit, damaged
+from facecli.gallery.store.unit import LONGEST, damaged
 
 LENGTH = LONGEST
 """No template is longer: unit rows are not, however they were rounded."""
@@ -91,7 +91,7 @@ def best_rows(
     """Return, for each probe, the `top` owners with the most similar rows; fewer where there are fewer.
 
     `templates` float32 [N, D] and `probes` float32 [M, D] are finite and no longer than `LENGTH`; `top` >= 1. Raises
-    `DatabaseError` where a template that may be among the best is not.
+    `DatabaseError` where the similarity of one that may be among the best shows that it is not.
     `owners` [N] says whose a row is: a row of a negative owner is nobody's and is passed over; without `owners`,
     each row owns itself. `shared` are rows and their owners, [S] each, that count too: a row of several owners
     appears there once for each, and has a negative one in `owners`. `exclude` [M] names a row for each probe
@@ -180,10 +180,9 @@ def _code_blocks(probes: NDArray[np.float32], compact: Compact, chunks: range) -
     packed = numkong.dots_pack(codes) if len(probes) > 1 or dim < _LONG_ROW else None
     step = max(64, _SCORES // len(probes))
     for chunk in chunks:
-        error = float(compact.errors[chunk].max())
-        # Not a number compares as false.
-        if not (error <= LONGEST and (np.abs(compact.scales[chunk]) <= LONGEST).all()):
+        if not compact.is_of_templates(chunk):
             raise damaged(f"{COMPACT} holds what no template leaves out")
+        error = float(compact.errors[chunk].max())
         bounds = lengths * error + left_out * (LENGTH + error) + dim * _UNDERFLOW
         bounds += (lengths + left_out) * (LENGTH + error) * _ROUNDING
         for start in range(0, n_rows, step):
@@ -218,9 +217,12 @@ def _compared(
     found = np.empty(len(rows))
     step = max(1, _NUMBERS // templates.shape[1])
     for part in (slice(start, start + step) for start in range(0, len(rows), step)):
-        compared = templates[rows[part]]
-        check_unit(compared, rows[part], shortest=0)
-        found[part] = (compared * probes[at[part]]).sum(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found[part] = (templates[rows[part]] * probes[at[part]]).sum(axis=1)
+    # Not a number compares as false.
+    wrong = np.flatnonzero(~(np.abs(found) <= LONGEST * LONGEST))
+    if len(wrong):
+        raise damaged(f"row {rows[wrong[0]]} of {MATRIX} has a similarity of {found[wrong[0]]:.6g}")
     return found
 
 
@@ -269,7 +271,8 @@ class _Leaders:
         while True:
             limits = np.maximum((self._floor - block.bounds) / block.units, _LOWEST).astype(np.float32)
             # What is not a number is marked as well, and found out where it is compared.
-            marked = ~(block.scores < limits)
+            marked = block.scores < limits
+            np.logical_not(marked, out=marked)
             count = np.count_nonzero(marked)
             if count <= few * len(limits):
                 break

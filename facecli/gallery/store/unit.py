@@ -14,21 +14,20 @@ SHORTEST, LONGEST = 0.999, 1.001
 """Unit rows lie between these, however they were rounded."""
 
 
-def are_unit(rows: NDArray[np.float32], *, shortest: float = SHORTEST) -> NDArray[np.bool_]:
-    """Say which of the rows, float32 [n, D], are of length 1, or from `shortest` on."""
+def are_unit(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Say which of the rows, float32 [n, D], are of length 1."""
     # What is too long for float32 is infinite, and what is not a number compares as false.
     with np.errstate(over="ignore", invalid="ignore"):
         lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        return np.asarray((lengths >= shortest) & (lengths <= LONGEST))
+        return np.asarray((lengths >= SHORTEST) & (lengths <= LONGEST))
 
 
-def check_unit(
-    rows: NDArray[np.float32], numbers: NDArray[np.integer[Any]], *, shortest: float = SHORTEST
-) -> None:
-    """Raise `DatabaseError` where one of the rows, of these numbers in the matrix, is none of `are_unit`."""
-    wrong = np.flatnonzero(~are_unit(rows, shortest=shortest))
+def check_unit(rows: NDArray[np.float32], numbers: NDArray[np.integer[Any]]) -> None:
+    """Raise `DatabaseError` where one of the rows, of these numbers in the matrix, is not of length 1."""
+    wrong = np.flatnonzero(~are_unit(rows))
     if len(wrong):
-        length = np.linalg.norm(rows[wrong[0]].astype(np.float64))
+        with np.errstate(all="ignore"):
+            length = np.linalg.norm(rows[wrong[0]].astype(np.float64))
         raise damaged(
             f"row {numbers[wrong[0]]} of {MATRIX} is no template: its length is {length:.4g} and not 1"
         )

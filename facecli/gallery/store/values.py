@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sqlite3
@@ -15,6 +14,11 @@ MAX_ID = 1 << 27
 """No database has had more subjects."""
 MAX_NUMBER = 1 << 53
 _READ_AT_ONCE = 4096
+_NUMBER = r"-?\d{1,30}(\.\d{1,30})?(e[-+]?\d{1,2})?"
+_GEOMETRY = re.compile(
+    rf'\{{"box": \[{_NUMBER}(, {_NUMBER}){{3}}\], "landmarks": \[(\[{_NUMBER}, {_NUMBER}\](, |(?=\]\}}$)))*\]\}}'
+)
+"""JSON of four finite numbers, and of pairs of them, as it is always written."""
 _STAT = re.compile(r"\d{1,20}( -?\d{1,20}){2} \d{1,20}")
 
 
@@ -80,25 +84,12 @@ def _are_totals(column: Sequence[Any]) -> bool:
     return set(map(type, column)) <= {float, int} and all(0 <= value <= MAX_NUMBER for value in column)
 
 
-def is_geometry(value: Any) -> bool:
-    """Say whether this is JSON of a `box` of four finite numbers and of `landmarks`, pairs of them."""
-    try:
-        place = json.loads(value)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    if not (isinstance(place, dict) and isinstance(place.get("landmarks"), list)):
-        return False
-    points = [place.get("box"), *place["landmarks"]]
-    sizes = [4, *[2] * len(place["landmarks"])]
-    return all(
-        isinstance(point, list) and len(point) == size and all(map(is_finite, point))
-        for point, size in zip(points, sizes, strict=True)
-    )
+def _are_geometries(column: Sequence[Any]) -> bool:
+    return _only(str)(column) and all(map(_GEOMETRY.fullmatch, column))
 
 
-def is_finite(value: Any) -> bool:
-    """Say whether this is a number that a float holds."""
-    return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+def _are_finite(column: Sequence[Any]) -> bool:
+    return set(map(type, column)) <= {float, int} and all(map(math.isfinite, column))
 
 
 def _are_stats(column: Sequence[Any]) -> bool:
@@ -118,9 +109,9 @@ ROW = Kind("row of the matrix", whole(0, MAX_NUMBER))
 OWNER = Kind("owner of a row", whole(-2, MAX_ID))
 COUNT = Kind("count", whole(0, MAX_NUMBER))
 FACE = Kind("number of a face", whole(0, 1 << 31))
-FINITE = Kind("number", lambda column: all(map(is_finite, column)))
+FINITE = Kind("number", _are_finite)
 TOTAL = Kind("count", _are_totals)
-GEOMETRY = Kind("place of a face", lambda column: all(map(is_geometry, column)))
+GEOMETRY = Kind("place of a face", _are_geometries)
 FLAG = Kind("flag", whole(0, 1))
 
 FACE_OF_CONTENT = (FACE, FACE, FINITE, GEOMETRY)

@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from facecli.errors import FaceError
 from facecli.files.npy import append_rows, is_matrix, write_empty
-from facecli.files.own import create_own, open_own
+from facecli.files.own import create_own, is_own, open_own
 from facecli.gallery.store import derived
 from facecli.gallery.store.files import COMPACT, INDEX, MATRIX, SWAP, own_files
 from facecli.gallery.store.index import create, exists, explained, fresh, locked, opened, put_in_place
@@ -190,7 +190,7 @@ class Store(Reader):
             self.connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KB}")
             derived.prepare(self.connection)
             if self.fact("swap") is not None:
-                if (self.folder / SWAP).is_file():
+                if is_own(self.folder / SWAP):
                     os.replace(self.folder / SWAP, self.folder / MATRIX)
                 self.connection.execute("DELETE FROM facts WHERE key = 'swap'")
             if not is_matrix(self.folder / MATRIX, self.dim):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -123,10 +123,20 @@ def _check_values(kept: Store, checked: Checked) -> None:
     cursor = kept.connection.execute(
         "SELECT row, face, n_faces, probability, geometry FROM contents WHERE row IS NOT NULL"
     )
-    for row, *face in cursor:
-        if not all(kind.holds([value]) for kind, value in zip(values.FACE_OF_CONTENT, face, strict=True)):
+    while rows := cursor.fetchmany(BLOCK_ROWS):
+        if _are_faces(rows):
+            continue
+        for row, *_ in (each for each in rows if not _are_faces([each])):
             checked.broken_rows.append(row)
             _note_shown_by(kept, row, "what is kept of its face is damaged", checked)
+
+
+def _are_faces(rows: list[tuple[Any, ...]]) -> bool:
+    try:
+        values.checked(rows, values.ROW, *values.FACE_OF_CONTENT)
+    except Damaged:
+        return False
+    return True
 
 
 def _check_tables(kept: Store, checked: Checked) -> None:
@@ -248,13 +258,17 @@ def _check_anew(root: Path, kept: Store, enroller: Enroller, n: int, seed: int, 
         (values.ROW,),
         (len(limits), limits),
     )
-    drawn = np.random.default_rng(seed).permutation([row for (row,) in rows])
+    templates = kept.matrix()
+    drawn = np.random.default_rng(seed).permutation(np.array([row for (row,) in rows], np.int64))
     chosen: list[tuple[int, bytes, bytes]] = []
 
     def photos() -> Iterator[tuple[Path, bytes]]:
         for row in drawn.tolist():
             if len(chosen) == n:
                 return
+            if row >= len(templates) or not are_unit(templates[row : row + 1]).all():
+                # That is known by now.
+                continue
             for subject, path, imported in _shown_by(kept, row):
                 [(digest,)] = kept.rows("SELECT digest FROM contents WHERE row = ?", (values.DIGEST,), (row,))
                 file = root / os.fsdecode(subject) / os.fsdecode(path)
@@ -267,7 +281,6 @@ def _check_anew(root: Path, kept: Store, enroller: Enroller, n: int, seed: int, 
                     yield file, data
                     break
 
-    templates = kept.matrix()
     for at, result in enumerate(enroller.enrol(photos())):
         row, subject, path = chosen[at]
         if isinstance(result, Enrolled):
