@@ -7,9 +7,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sqlite3
 import stat
 import struct
+import subprocess
+import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -213,7 +217,7 @@ def test_what_stands_under_a_name_of_ours_is_not_written_to(root, name, kind):
         (path / "theirs").touch()
     # A photo that is new, so that something is written.
     (root / "Ada" / "3.jpg").write_bytes(b"new")
-    assert_harmless(root)
+    assert_harmless(root, "find", "embed", "import", "gc")
     assert stat.S_IMODE(letter.stat().st_mode) == 0o644
 
 
@@ -484,3 +488,51 @@ def test_kinds_hold_for_what_is_kept(root):
     assert found.folder == store(root)
     with pytest.raises(Damaged):
         values.checked([(1.5,)], values.ROW)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can be somebody else")
+def test_another_user_enrols_into_a_folder_of_their_own(root):
+    """The templates of the owner are neither read nor in the way."""
+    theirs = Path(tempfile.mkdtemp())
+    os.chmod(theirs, 0o777)
+    shutil.copytree(root, theirs / "people")
+    code = (
+        # The other user may not read what is imported, so all of it is before.
+        "import os, shutil, sys; sys.path[:0] = sys.argv[2:]; from pathlib import Path; from standin import StandIn\n"
+        "from facecli.gallery.refresh import refresh; base = Path(sys.argv[1])\n"
+        "shutil.copytree(base / 'people' / 'Ada', base / 'warm' / 'Ada')\n"
+        "refresh(base / 'warm', StandIn(), cache_dir=base / 'cold'); os.setgid(65534); os.setuid(65534)\n"
+        "gallery, report = refresh(base / 'people', StandIn(), cache_dir=base / 'cache')\n"
+        "print(report.embedded, gallery.n_samples)"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, theirs, *sys.path], capture_output=True, text=True, check=False
+        )
+        assert done.stdout.split() == ["4", "4"], done.stderr
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in (theirs / "cache" / "databases").glob("*/*")}
+        assert modes == {0o700}
+    finally:
+        shutil.rmtree(theirs)
+
+
+def test_a_store_made_before_copies_were_named_is_one(root):
+    said(root, "DELETE FROM facts WHERE key = 'matrix'")
+    assert enrol(root)[1].embedded == 0
+    assert {sample.path for sample in opened(root).samples} == PHOTOS
+    (root / "Ada" / "3.jpg").write_bytes(b"new")
+    assert enrol(root)[1].embedded == 1
+
+
+def test_a_photo_that_became_a_pipe_is_not_waited_for(root):
+    """Of a person in the index that a stranger made."""
+    (root / "Ada" / "1.jpg").unlink()
+    os.mkfifo(root / "Ada" / "1.jpg")
+    [found] = checked(root, repairing=False)
+    assert (found["photos"], found["changed"]) == (4, 1)
+
+
+def test_what_is_asked_is_longer_than_a_template(root):
+    """That is the asker's business, and says nothing of what is kept."""
+    [candidates] = opened(root).search(3 * template(b"Ada/1.jpg"), 1)
+    assert candidates[0].similarity == pytest.approx(3)

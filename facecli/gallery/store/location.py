@@ -100,7 +100,7 @@ def places(root: Path, embedder_id: str, cache_dir: Path) -> Places:
 def check_no_links(root: Path, folder: Path) -> None:
     """Raise `DatabaseError` where a store's folder, or that of all stores, is a link to somewhere else."""
     for place in (folder.parent, folder):
-        if place.is_symlink():
+        if os.path.islink(place):
             raise DatabaseError(
                 f"is a link to '{printable(os.readlink(place))}', where templates are neither read nor kept",
                 path=place,

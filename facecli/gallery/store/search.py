@@ -196,7 +196,7 @@ def _code_blocks(probes: NDArray[np.float32], compact: Compact, chunks: range) -
             yield _Block(chunk * n_rows + start, scores, units, bounds)
 
 
-def _lengths(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+def _lengths(rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(rows.astype(np.float64), axis=1))
 
 
@@ -220,7 +220,11 @@ def _compared(
         with np.errstate(over="ignore", invalid="ignore"):
             found[part] = (templates[rows[part]] * probes[at[part]]).sum(axis=1)
     # Not a number compares as false.
-    wrong = np.flatnonzero(~(np.abs(found) <= LONGEST * LONGEST))
+    wrong = np.flatnonzero(~(np.abs(found) <= LONGEST))
+    if len(wrong):
+        # Probes may be longer, and it is the rows that are asked about.
+        reach = LONGEST * _lengths(probes[at[wrong]]) * (1 + _ROUNDING)
+        wrong = wrong[~(np.abs(found[wrong]) <= reach)]
     if len(wrong):
         raise damaged(f"row {rows[wrong[0]]} of {MATRIX} has a similarity of {found[wrong[0]]:.6g}")
     return found
