@@ -45,6 +45,8 @@ SHELL = {
     "refresh": "run without --no-refresh to enrol the photos",
     "refresh_damaged": "run without --no-refresh: the photos are enrolled again",
     "refresh_lost": "run without --no-refresh: what is lost is enrolled again",
+    "rename_link": "'facecli db check {root} --repair' renames the link, and the photos are enrolled here",
+    "repair_templates": "'facecli db check {root} --repair' forgets it, and the next refresh enrols it again",
     "resume": "go on with it by --resume, or choose another folder with -o",
     "resume_same": "resume it with the same options and data, or begin another with -o",
     "same_limits": "give the --min-face it was enrolled with",

@@ -7,6 +7,7 @@ in a column `subject` of the table, or under that key of the record, or is said 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -33,6 +34,10 @@ LENGTH_TOLERANCE = 1e-3
 EXACT = 1e-6
 """How far the length of a unit row in float32 lies from 1 at most; beyond it a row is scaled."""
 
+MOST_FACES = 1 << 20
+FARTHEST_PX = 1e9
+"""How many faces a photo has at most, and how far from its corner they are."""
+
 
 @dataclass
 class Block:
@@ -50,10 +55,28 @@ class Block:
     total: int | None = None
     """Rows of the whole file, where that is known."""
 
-    def add(self, subject: str, path: str, face: int, n_faces: int, probability: float, place: str) -> None:
+    def add(
+        self,
+        subject: str,
+        path: str,
+        face: int,
+        n_faces: int,
+        probability: float,
+        box: list[float],
+        landmarks: list[list[float]],
+    ) -> None:
+        """Add all but the template; raises `BadInput` for what no face in a photo has."""
         name = subject_name(subject)
+        # Not a number compares as false.
+        if not (0 <= face < MOST_FACES and 0 <= n_faces <= MOST_FACES):
+            raise BadInput(f"face {face} of {n_faces} cannot be")
+        if not 0 <= probability <= 1:
+            raise BadInput(f"a probability of {probability:g} cannot be")
+        if len(box) != 4 or not all(abs(x) <= FARTHEST_PX for x in itertools.chain(box, *landmarks)):
+            raise BadInput("its box or landmarks are no place in a photo")
         self.subjects.append(name)
         self.paths.append(sample_name(name, os.fsencode(path), face))
+        place = json.dumps({"box": box, "landmarks": landmarks})
         self.details.append((face, n_faces, probability, place))
 
 
@@ -167,9 +190,10 @@ def _add_row(
             int(face),
             int(n_faces),
             float(probability),
-            json.dumps({"box": box, "landmarks": []}),
+            box,
+            [],
         )
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, OverflowError) as error:
         raise BadInput(f"cannot be read ({error})", path=where) from error
     except BadInput as error:
         raise BadInput(error.what, path=where, hint=error.hint) from error
@@ -221,13 +245,11 @@ def _add_record(block: Block, record: dict[str, Any], subject: str | None, sourc
     if name is None:
         raise nobody(f"{source}, line {number}")
     try:
-        place = {
-            "box": [float(side) for side in record["box"]],
-            "landmarks": [[float(x), float(y)] for x, y in record.get("landmarks", [])],
-        }
+        box = [float(side) for side in record["box"]]
+        landmarks = [[float(x), float(y)] for x, y in record.get("landmarks", [])]
         face, n_faces = int(record["face"]), int(record["n_faces"])
-        block.add(str(name), record["path"], face, n_faces, float(record["probability"]), json.dumps(place))
+        block.add(str(name), record["path"], face, n_faces, float(record["probability"]), box, landmarks)
     except FaceError as error:
         raise BadInput(error.what, path=f"{source}, line {number}", hint=error.hint) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BadInput(f"line {number}: cannot be read ({error})", path=source) from error
