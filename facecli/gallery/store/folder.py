@@ -17,6 +17,7 @@ from facecli.gallery.store.facts import fact
 from facecli.gallery.store.files import MATRIX, OWN, Damaged, is_left_over
 from facecli.gallery.store.index import explained, opened
 from facecli.gallery.store.location import check_no_links, places
+from facecli.gallery.store.unit import NoTemplate
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,13 @@ def advised(root: Path) -> Iterator[None]:
             advice="check_repair",
             values={"root": printable(root)},
         ) from error
-    except DatabaseError as error:
-        if error.path is not None:
-            raise
-        values = {"root": printable(root)}
+    except NoTemplate as error:
         raise DatabaseError(
-            error.what, path=root, hint=error.hint, advice=error.advice, values=values
+            error.what,
+            path=root,
+            hint="a repair forgets it, and a refresh makes it anew",
+            advice="repair_templates",
+            values={"root": printable(root)},
         ) from error
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache
@@ -144,25 +145,36 @@ def _look(folder: Path) -> None:
     files.check_files(folder)
     with open_own(folder / INDEX) as file:
         head = file.read(100)
-        size = os.fstat(file.fileno()).st_size
     if head[:16] == _MAGIC and head[18:20] != _ROLLBACK:
         raise Damaged(f"{INDEX} is damaged (it has a log of its own)", path=folder)
+    for pause in (0, 0.01, 0.1):
+        # A writer at work may go on between two looks, and what they show need not fit then.
+        time.sleep(pause)
+        wrong = _look_at_journal(folder)
+        if not wrong:
+            return
+    raise Damaged(f"{JOURNAL} {wrong}", path=folder)
+
+
+def _look_at_journal(folder: Path) -> str:
+    """Say what is wrong with the journal, "" if nothing is or it is not there."""
     try:
         with open_own(folder / JOURNAL) as journal:
             start = journal.read(28)
             n_journal = journal.seek(0, os.SEEK_END)
-            journal.seek(max(0, n_journal - 8))
-            end = journal.read(8)
+            journal.seek(max(0, n_journal - 16))
+            end = journal.read(16)
     except FileNotFoundError:
-        return
+        return ""
     if start[:8] != _JOURNAL_MAGIC:
-        return
-    if end == _JOURNAL_MAGIC:
+        return ""
+    if end[8:] == _JOURNAL_MAGIC and 0 < int.from_bytes(end[:4], "big") <= n_journal:
         # SQLite would delete the file that its journal says it belongs to.
-        raise Damaged(f"{JOURNAL} is none of ours (it names another journal)", path=folder)
+        return "is none of ours (it names another journal)"
     n_pages, page_size = (int.from_bytes(start[at : at + 4], "big") for at in (16, 24))
-    if n_pages * page_size > size + n_journal:
-        raise Damaged(f"{JOURNAL} is damaged (it is of a larger index)", path=folder)
+    if n_pages * page_size > os.stat(folder / INDEX).st_size + n_journal:
+        return "is damaged (it is of a larger index)"
+    return ""
 
 
 def _check_format(folder: Path, connection: sqlite3.Connection) -> None:

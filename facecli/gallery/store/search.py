@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from facecli.gallery.store.files import COMPACT, MATRIX
 from facecli.gallery.store.int8_copy import Compact, quantise
-from facecli.gallery.store.unit import LONGEST, damaged
+from facecli.gallery.store.unit import LONGEST, NoTemplate
 
 LENGTH = LONGEST
 """No template is longer: unit rows are not, however they were rounded."""
@@ -181,7 +181,7 @@ def _code_blocks(probes: NDArray[np.float32], compact: Compact, chunks: range) -
     step = max(64, _SCORES // len(probes))
     for chunk in chunks:
         if not compact.is_of_templates(chunk):
-            raise damaged(f"{COMPACT} holds what no template leaves out")
+            raise NoTemplate(f"{COMPACT} holds what no template leaves out")
         error = float(compact.errors[chunk].max())
         bounds = lengths * error + left_out * (LENGTH + error) + dim * _UNDERFLOW
         bounds += (lengths + left_out) * (LENGTH + error) * _ROUNDING
@@ -226,7 +226,7 @@ def _compared(
         reach = LONGEST * _lengths(probes[at[wrong]]) * (1 + _ROUNDING)
         wrong = wrong[~(np.abs(found[wrong]) <= reach)]
     if len(wrong):
-        raise damaged(f"row {rows[wrong[0]]} of {MATRIX} has a similarity of {found[wrong[0]]:.6g}")
+        raise NoTemplate(f"row {rows[wrong[0]]} of {MATRIX} has a similarity of {found[wrong[0]]:.6g}")
     return found
 
 

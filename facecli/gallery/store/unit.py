@@ -14,6 +14,10 @@ SHORTEST, LONGEST = 0.999, 1.001
 """Unit rows lie between these, however they were rounded."""
 
 
+class NoTemplate(DatabaseError):
+    """What is kept in the place of a template is none, or what is made from it is not. A repair forgets it."""
+
+
 def are_unit(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Say which of the rows, float32 [n, D], are of length 1."""
     # What is too long for float32 is infinite, and what is not a number compares as false.
@@ -23,18 +27,11 @@ def are_unit(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def check_unit(rows: NDArray[np.float32], numbers: NDArray[np.integer[Any]]) -> None:
-    """Raise `DatabaseError` where one of the rows, of these numbers in the matrix, is not of length 1."""
+    """Raise `NoTemplate` where one of the rows, of these numbers in the matrix, is not of length 1."""
     wrong = np.flatnonzero(~are_unit(rows))
     if len(wrong):
         with np.errstate(all="ignore"):
             length = np.linalg.norm(rows[wrong[0]].astype(np.float64))
-        raise damaged(
+        raise NoTemplate(
             f"row {numbers[wrong[0]]} of {MATRIX} is no template: its length is {length:.4g} and not 1"
         )
-
-
-def damaged(what: str) -> DatabaseError:
-    """Return the error for templates that are not what was kept."""
-    return DatabaseError(
-        what, hint="a repair forgets it, and a refresh makes it anew", advice="repair_templates"
-    )

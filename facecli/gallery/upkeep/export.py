@@ -21,7 +21,7 @@ from facecli.gallery.store.folder import advised
 from facecli.gallery.store.index import explained
 from facecli.gallery.store.location import places
 from facecli.gallery.store.names import relative
-from facecli.gallery.store.unit import are_unit, damaged
+from facecli.gallery.store.unit import NoTemplate, are_unit
 from facecli.gallery.store.writer import Store
 from facecli.templates.records import SCHEMA
 
@@ -82,7 +82,7 @@ def _records(
         )
         for subject, path, row, face, n_faces, probability, geometry in rows:
             if row >= len(templates) or not are_unit(templates[row : row + 1]).all():
-                raise damaged(f"row {row} of {MATRIX} is no template")
+                raise NoTemplate(f"row {row} of {MATRIX} is no template")
             place = json_text.parse(geometry, folder / INDEX)
             yield {
                 "schema": SCHEMA,
