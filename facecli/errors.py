@@ -6,8 +6,15 @@ says what was seen, where, and what to do. Anything else that escapes is a bug (
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Iterable, Mapping
+
+_NO_FILES = re.compile("too many open files|system error number 2[34]$", re.I)
+_NO_MEMORY = re.compile(
+    "bad_alloc|failed to allocate|can(no|')t allocate|failed to map segment|out of memory", re.I
+)
 
 
 class FaceError(Exception):
@@ -58,11 +65,16 @@ def printable(path: str | os.PathLike[str]) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return `text` as one line that moves no cursor: a file's name may hold line breaks and control characters.
+    """Return `text` as one line that a terminal shows as it is.
+
+    A file's name may hold line breaks, escape sequences, and characters that nobody sees or that turn the order of
+    letters around: whatever is not printable stands as its escape in Python.
 
     >>> one_line("two\\nlines.jpg")
     'two\\\\nlines.jpg'
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -157,6 +169,34 @@ class NoCalibration(FaceError):
     """A decision was asked of a model that has no calibration, or at a rate its calibration cannot support."""
 
     code = "no_calibration"
+
+
+class Shortage(FaceError):
+    """Memory, open files or threads that the system does not give."""
+
+    code = "shortage"
+
+
+def shortage(error: BaseException) -> Shortage | None:
+    """Return the `Shortage` that led to `error`, None if none did.
+
+    Libraries have many ways to say it: a `MemoryError`, an import that breaks off, an allocator's own words.
+
+    >>> str(shortage(RuntimeError("can't start new thread")))
+    'the system gives no more threads; raise the limit of processes or of memory'
+    """
+    here: BaseException | None = error
+    while here is not None:
+        number = here.errno if isinstance(here, OSError) else None
+        if number in (errno.EMFILE, errno.ENFILE) or _NO_FILES.search(str(here)):
+            return Shortage("too many files are open", hint="raise their limit", advice="more_files")
+        if "can't start new thread" in str(here):
+            what = "the system gives no more threads"
+            return Shortage(what, hint="raise the limit of processes or of memory", advice="more_threads")
+        if isinstance(here, MemoryError) or number == errno.ENOMEM or _NO_MEMORY.search(str(here)):
+            return Shortage("there is not enough memory", hint="give the process more", advice="more_memory")
+        here = here.__cause__ if here.__cause__ is not None else here.__context__
+    return None
 
 
 class DatabaseError(FaceError):

@@ -61,7 +61,7 @@ TORCH_AT_ONCE = {
 }
 """Where in models/ torch is imported with the module; the rest does so inside functions."""
 
-TALKS = {"__main__", "cli.app", "cli.exit_codes", "cli.notes", "cli.output"}
+TALKS = {"__main__", "cli.app", "cli.exit_codes", "cli.notes", "cli.output", "cli.streams"}
 """Who may print, exit and read arguments."""
 
 

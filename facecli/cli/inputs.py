@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
+from facecli.cli.streams import stdin_lines
 from facecli.errors import FaceError, UsageError, printable
 from facecli.photos.find import find_images
 from facecli.templates.embedder import Embedder
@@ -89,12 +88,6 @@ def one_photo(sources: list[str]) -> Path:
     if len(photos) != 1:
         raise UsageError("--draw writes one photo", hint="give one photo as the probe")
     return photos[0]
-
-
-def stdin_lines() -> Iterator[str]:
-    """Yield the lines of stdin; bytes that are not UTF-8 stay as file names have them."""
-    for line in sys.stdin.buffer:
-        yield os.fsdecode(line.rstrip(b"\r\n"))
 
 
 def embedded(photos: Iterable[Path], embedder: Embedder) -> Iterator[tuple[Path, Embedded | FaceError]]:

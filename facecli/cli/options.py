@@ -164,6 +164,7 @@ Replicates = Annotated[
     typer.Option(
         "--replicates",
         min=100,
+        max=100_000,
         help="How often people are resampled for the intervals.",
         rich_help_panel="Sampling",
     ),

@@ -1,7 +1,8 @@
 """The one sink of every command: records to stdout or a file, everything else to stderr.
 
 A record is a JSON object. JSON Lines keep it whole; csv, tsv and the table of a terminal show flat rows made of
-it. Records carry `error` when something went wrong with their subject, and stay in their place.
+it. Records carry `error` when something went wrong with their subject, and stay in their place. No format gives a
+terminal what it would not show as it is: JSON Lines escape it as JSON does, the others as `one_line`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import IO, Any
 
 from facecli.cli.options import Form
 from facecli.errors import UsageError, one_line, printable, reason
+from facecli.files.atomic import aside
 from facecli.photos.find import IMAGE_ENDINGS
 
 Record = dict[str, Any]
@@ -24,6 +26,9 @@ Flatten = Callable[[Record], list[Record]]
 
 ERROR_WIDTH = 40
 """Characters that a table must have left for errors to be a column of it, which is the last."""
+
+FORMULA = tuple("=+-@＝＋－＠")
+"""What text begins with that a spreadsheet calculates; the wide ones are such in East Asia."""
 
 _ENDINGS: dict[str, Form] = {
     ".jsonl": "jsonl",
@@ -60,7 +65,7 @@ class Output:
         self._rows: list[Record] = []
         # A device or a pipe, such as /dev/null or the shell's >(command), takes what comes and is never replaced.
         self._streams = path is None or (path.exists() and not path.is_file() and not path.is_dir())
-        self._aside = None if path is None or self._streams else aside(path)
+        self._aside = None if path is None or self._streams else _aside(path)
         self._file: IO[str] = sys.stdout
         self._csv: Any = None
 
@@ -68,7 +73,8 @@ class Output:
         if self.path is not None:
             target = self._aside if self._aside is not None else self.path
             try:
-                self._file = open(target, "w", encoding="utf-8", newline="")  # noqa: SIM115
+                mode = "x" if self._aside is not None else "w"
+                self._file = open(target, mode, encoding="utf-8", newline="")  # noqa: SIM115
             except OSError as error:
                 raise _cannot_write(self.path, error) from error
         if self.form in ("csv", "tsv"):
@@ -80,17 +86,18 @@ class Output:
         return self
 
     def __exit__(self, kind: type | None, error: object, trace: object) -> None:
-        if kind is None and self.form == "table":
-            self._print_table()
-        if self.path is None:
+        try:
+            if kind is None and self.form == "table":
+                self._print_table()
             if kind is None:
                 self._file.flush()
-            return
-        self._file.close()
-        if self._aside is not None and kind is None:
-            os.replace(self._aside, self.path)
-        elif self._aside is not None:
-            self._aside.unlink(missing_ok=True)
+            if self.path is not None:
+                self._file.close()
+            if self.path is not None and self._aside is not None and kind is None:
+                os.replace(self._aside, self.path)
+        finally:
+            if self._aside is not None:
+                self._aside.unlink(missing_ok=True)
 
     @property
     def scrolls(self) -> bool:
@@ -100,7 +107,7 @@ class Output:
     def emit(self, record: Record) -> None:
         """Write one record."""
         if self.form == "jsonl":
-            self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+            self._file.write(_json(record) + "\n")
             if self._streams:
                 # A pipe's reader sees each record when it is made.
                 self._file.flush()
@@ -109,7 +116,7 @@ class Output:
         if self.form == "table":
             self._rows += rows
             return
-        self._csv.writerows({key: _plain(value) for key, value in row.items()} for row in rows)
+        self._csv.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
         if self._streams:
             self._file.flush()
 
@@ -121,11 +128,17 @@ class Output:
         if not self._rows:
             return
         terminal = self._file.isatty()
-        console = Console(file=self._file, width=None if terminal else 160, highlight=False)
+        console = Console(file=self._file, width=None if terminal else 160, highlight=False, emoji=False)
         if self.upright:
             console.print(_upright(self._rows[0], self.columns))
             return
-        table = Table(box=None, pad_edge=False, header_style="bold", title=self.title, title_justify="left")
+        table = Table(
+            box=None,
+            pad_edge=False,
+            header_style="bold",
+            title=escape(one_line(self.title)),
+            title_justify="left",
+        )
         shown = [key for key in self.columns if any(row.get(key) not in (None, "") for row in self._rows)]
         texts = [[_shown(row.get(key)) for key in shown] for row in self._rows]
         errors: list[str] = []
@@ -168,11 +181,10 @@ def _upright(row: Record, columns: list[str]) -> Any:
     return table
 
 
-def aside(path: Path) -> Path:
-    """Return the name beside `path` under which its content is collected; raises `UsageError` for a folder."""
+def _aside(path: Path) -> Path:
     if path.is_dir():
         raise UsageError("cannot be written (it is a folder)", path=path)
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+    return aside(path)
 
 
 def _cannot_write(path: Path, error: OSError) -> UsageError:
@@ -209,15 +221,28 @@ def error_text(record: Record) -> str | None:
     return None if error is None else f"{error['code']}: {error['message']}"
 
 
+def _json(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+
+
 def _plain(value: object) -> object:
-    """Return a value as csv shows it: booleans as in JSON, lists as JSON."""
+    """Return a value as rows show it: booleans as in JSON, lists as JSON, texts as one line."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | dict | tuple):
-        return json.dumps(value, ensure_ascii=False)
+        return _json(value)
     if isinstance(value, os.PathLike):
-        return printable(value)
-    return value
+        value = printable(value)
+    return one_line(value) if isinstance(value, str) else value
+
+
+def _cell(value: object) -> object:
+    """Return a value as csv shows it: text that a spreadsheet would take for a formula begins with an apostrophe."""
+    cell = _plain(value)
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
 def _shown(value: object) -> str:
@@ -228,7 +253,7 @@ def _shown(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return _number(value)
-    return one_line(str(_plain(value)))
+    return str(_plain(value))
 
 
 def _number(value: float) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facecli.cli.options import KeptOptions, RuleOptions
+from facecli.cli.streams import stdin_bytes
 
 if TYPE_CHECKING:
     from facecli.calibration.decision import Rule
@@ -77,7 +77,7 @@ def read_pairs(pairs: str, root: Path | None) -> PairSet:
     if pairs != "-":
         return library.read_pairs(pairs, root=root)
     here = root if root is not None else Path()
-    return library.parse_pairs(sys.stdin.buffer.read(), source="stdin", root=here)
+    return library.parse_pairs(stdin_bytes(), source="stdin", root=here)
 
 
 def read_scores(scores: str) -> ScoreTable:
@@ -86,7 +86,7 @@ def read_scores(scores: str) -> ScoreTable:
 
     if scores != "-":
         return library.read_scores(scores)
-    return library.parse_scores(sys.stdin.buffer.read(), source="stdin")
+    return library.parse_scores(stdin_bytes(), source="stdin")
 
 
 def open_gallery(db: Path, embedder: Embedder, folders: Folders, notes: Notes, no_refresh: bool) -> Gallery:

@@ -19,7 +19,8 @@ from facecli.evaluation.figures import VERIFICATION, Figure
 from facecli.files.tables import parse_table, read_bytes
 from facecli.stats.bootstrap import IdentityBootstrap, MatedDesign, NonmatedDesign, rate_interval
 from facecli.stats.intervals import clopper_pearson
-from facecli.trials.scored import Ints, Part, Scored, Tails
+from facecli.trials.scored import Ints, Part, Scored
+from facecli.trials.tails import Tails
 
 ACROSS = "(across groups)"
 UNKNOWN = "(unknown)"

@@ -28,7 +28,8 @@ from facecli.stats.bootstrap import IdentityBootstrap, people_interval
 from facecli.stats.curve import ScoreCurve
 from facecli.stats.intervals import student_t, trials_needed
 from facecli.stats.metrics import FoldRates, fold_accuracy
-from facecli.trials.scored import IN_MEMORY, ListedScores, Scored, Tails, curve_of, tails
+from facecli.trials.scored import IN_MEMORY, ListedScores, Scored, curve_of
+from facecli.trials.tails import Tails, tails
 
 TARGETS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """False match rates at which FNMR is given, as far as the data support them (rule of three)."""

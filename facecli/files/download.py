@@ -14,13 +14,14 @@ import os
 import re
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from facecli.errors import WeightsMissing, reason
+from facecli.files.http_answer import length_of, opened, total_of, version_of
+from facecli.files.impostors import HEAD_BYTES, impostor
 from facecli.hooks import Progress
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 
 CHUNK_BYTES = 1 << 18
+MOST_BYTES = 1 << 33
+"""Of a file whose length nobody knows: a server that never ends must not fill the disk."""
+LEAST_BYTES_A_SECOND = 1 << 10
+"""A server that gives less, for as long as the timeout, has broken off."""
 
 
 class _BrokenOff(Exception):
@@ -55,9 +60,10 @@ def fetch(
     `sha256` is the digest in hex, or its first digits where only those are known; None trusts the first
     download and records its digest. A broken-off transfer goes on after each of `backoff_seconds`; when the
     last has failed too, the part stays for the next call. Processes that ask at the same time fetch once.
+    Redirects are followed to http and https, and never from https to http.
 
-    Raises `WeightsMissing` saying what to do: no network, an answer that is an error, a wrong length or
-    checksum (the part is removed), a disk that is full or not writable.
+    Raises `WeightsMissing` saying what to do: no network, an answer that is an error, another file or a page in
+    its place, a wrong length or checksum (the part is removed), a disk that is full or not writable.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +114,8 @@ def recorded_digest(path: Path) -> str | None:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hex. Raises `WeightsMissing` if it cannot be read."""
+    """Return the SHA-256 of weights in hex. Raises `WeightsMissing` if they cannot be read, or are something else."""
+    refuse_impostor(path)
     digest = hashlib.sha256()
     try:
         with open(path, "rb") as file:
@@ -116,6 +123,18 @@ def file_digest(path: Path) -> str:
     except OSError as error:
         raise WeightsMissing(f"cannot read the weights ({reason(error)})", path=path) from error
     return digest.hexdigest()
+
+
+def refuse_impostor(path: Path) -> None:
+    """Raise `WeightsMissing` for a file that cannot be read, or that lies in the place of weights."""
+    try:
+        with open(path, "rb") as file:
+            what = impostor(file.read(HEAD_BYTES))
+    except OSError as error:
+        raise WeightsMissing(f"cannot read the weights ({reason(error)})", path=path) from error
+    if what:
+        way_out = "'git lfs pull' fetches the file itself" if "LFS" in what else "fetch the file itself"
+        raise WeightsMissing(f"is {what} and no weights", path=path, hint=way_out)
 
 
 @contextmanager
@@ -168,6 +187,11 @@ class _Transfer:
                 if pause is None:
                     raise self._failed(f"the transfer broke off ({error})", keeps_part=True) from error
                 time.sleep(pause)
+        with open(self.part, "rb") as file:
+            what = impostor(file.read(HEAD_BYTES))
+        if what:
+            self._discard()
+            raise self._failed(f"the server sent {what}")
         wanted = self.sha256 if self.sha256 is not None else recorded_digest(self.target)
         if wanted is not None and not digest.startswith(wanted.lower()):
             self._discard()
@@ -184,9 +208,7 @@ class _Transfer:
         if start:
             headers |= {"Range": f"bytes={start}-", "If-Range": version}
         try:
-            answer = urllib.request.urlopen(
-                urllib.request.Request(self.url, headers=headers), timeout=self.timeout_seconds
-            )
+            answer = opened(self.url, headers, self.timeout_seconds)
         except urllib.error.HTTPError as error:
             with error:
                 if error.code == 416:
@@ -196,7 +218,7 @@ class _Transfer:
                 if error.code in (408, 429) or error.code >= 500:
                     raise _BrokenOff(f"HTTP {error.code} {error.reason}") from error
                 raise self._failed(f"the server answered HTTP {error.code} {error.reason}") from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             why = getattr(error, "reason", error)
             if start:
                 raise _BrokenOff(str(why)) from error
@@ -205,18 +227,25 @@ class _Transfer:
             return self._receive(answer, start, version)
 
     def _receive(self, answer: http.client.HTTPResponse, start: int, version: str) -> str:
-        named = _version_of(answer)
+        named = version_of(answer)
         if answer.status == 206 and start:
-            total = _total_of(answer, start)
+            total = total_of(answer, start)
             if total is None or named not in ("", version):
                 self._discard()
                 raise _BrokenOff("the server continued another file")
-        else:
+        elif answer.status == 200:
             # The whole file: the server has another version now, or does not know ranges.
-            start, total = 0, _integer(answer.headers.get("Content-Length"))
+            start, total = 0, length_of(answer)
+        else:
+            raise self._failed(f"the server answered HTTP {answer.status}, which is no whole file")
+        packed = answer.headers.get("Content-Encoding", "identity")
+        if packed.lower() != "identity":
+            raise self._failed(f"the server sends the file packed ({packed}), and nobody asked for that")
         if total is not None and self.size is not None and total != self.size:
             self._discard()
-            raise self._failed(f"the server offers {total} bytes where {self.size} are expected")
+            what = impostor(answer.read(HEAD_BYTES))
+            said = f" ({what})" if what else ""
+            raise self._failed(f"the server offers {total} bytes{said} where {self.size} are expected")
         if total is None:
             total = self.size
         if total is None and self.sha256 is None:
@@ -235,6 +264,10 @@ class _Transfer:
                 os.fsync(file.fileno())
         except OSError as error:
             raise _cannot_write(self.part, error, self.url, self.target) from error
+        most = total if total is not None else MOST_BYTES
+        if done > most:
+            self._discard()
+            raise self._failed(f"the server sends more than the {most} bytes that are expected")
         if total is not None and done != total:
             raise _BrokenOff(f"{done} of {total} bytes came")
         return digest.hexdigest()
@@ -247,18 +280,28 @@ class _Transfer:
         done: int,
         total: int | None,
     ) -> int:
-        while True:
+        """Write what comes to `file`, up to one byte more than `total`; return how much there is then."""
+        most = total if total is not None else MOST_BYTES
+        since, before = time.monotonic(), done
+        while done <= most:
             if self.progress is not None:
                 self.progress(done, total)
             try:
-                chunk = answer.read(CHUNK_BYTES)
-            except (OSError, http.client.HTTPException) as error:
+                # What is there, and not all of it, or a server that gives a byte now and then is heard for days.
+                chunk = answer.read1(min(CHUNK_BYTES, most + 1 - done))
+            except (OSError, http.client.HTTPException, ValueError) as error:
                 raise _BrokenOff(f"{done} bytes came, then {error}") from error
             if not chunk:
-                return done
+                break
+            seconds = time.monotonic() - since
+            if seconds > self.timeout_seconds:
+                if done - before < LEAST_BYTES_A_SECOND * seconds:
+                    raise _BrokenOff(f"{done} bytes came, the last too slowly")
+                since, before = time.monotonic(), done
             file.write(chunk)
             digest.update(chunk)
             done += len(chunk)
+        return done
 
     def _resumable(self) -> tuple[int, str]:
         """Return how many bytes can be built on, and of which version of the file."""
@@ -301,22 +344,6 @@ def _missing(what: str, path: Path | None, first: str, url: str, target: Path) -
         advice="fetch_weights",
         values={"first": first, "url": url, "target": str(target)},
     )
-
-
-def _version_of(answer: http.client.HTTPResponse) -> str:
-    """Return the strongest name the server has for this version of the file; a weak ETag names no bytes."""
-    etag = answer.headers.get("ETag", "")
-    return etag if etag.startswith('"') else answer.headers.get("Last-Modified", "")
-
-
-def _total_of(answer: http.client.HTTPResponse, start: int) -> int | None:
-    """Return the length of the whole file if the answer continues at byte `start`, else None."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
-    return int(found[2]) if found is not None and int(found[1]) == start else None
-
-
-def _integer(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None
 
 
 def _feed(digest: hashlib._Hash, file: BinaryIO) -> None:

@@ -13,24 +13,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facecli.files.own import create_own, is_own, open_own
+
 HEADER_BYTES = 128
 """A multiple of 64, as NumPy's format asks, with room for the count to grow."""
 
 
 def is_matrix(path: Path, dim: int) -> bool:
     """Say whether the file is there and starts with a header that this module wrote for rows of `dim`."""
-    if not path.is_file():
+    if not is_own(path):
         return False
-    with open(path, "rb") as file:
+    with open_own(path) as file:
         return _counted(file.read(HEADER_BYTES), dim) >= 0
 
 
 def map_rows(path: Path, dim: int) -> NDArray[np.float32]:
     """Return the whole rows of `dim` numbers that the file counts, float32 [n, dim], read-only.
 
-    They are fetched from the disk when touched. No rows for a file of another kind. Raises `FileNotFoundError`.
+    They are fetched from the disk when touched. No rows for a file of another kind. Raises `FileNotFoundError`,
+    and `OSError` for a link.
     """
-    with open(path, "rb") as file:
+    with open_own(path) as file:
         counted = _counted(file.read(HEADER_BYTES), dim)
         n = min(counted, (os.fstat(file.fileno()).st_size - HEADER_BYTES) // (4 * dim))
         if n <= 0:
@@ -41,7 +44,7 @@ def map_rows(path: Path, dim: int) -> NDArray[np.float32]:
 def append_rows(path: Path, first: int, rows: NDArray[np.float32]) -> None:
     """Write `rows` [n, dim] behind the first `first` rows, then count them, each safe before the next."""
     dim = rows.shape[1]
-    with open(path, "r+b") as file:
+    with open_own(path, write=True) as file:
         file.seek(HEADER_BYTES + first * dim * 4)
         file.write(rows.astype("<f4").tobytes())
         file.flush()
@@ -54,7 +57,7 @@ def append_rows(path: Path, first: int, rows: NDArray[np.float32]) -> None:
 
 def write_rows(path: Path, blocks: Iterable[NDArray[np.float32]], n: int, dim: int) -> None:
     """Write a matrix of the `n` rows in `blocks` to a new file at `path`, safe when this returns."""
-    with open(path, "wb") as file:
+    with create_own(path) as file:
         file.write(header(n, dim))
         for block in blocks:
             file.write(block.astype("<f4", copy=False).tobytes())
@@ -68,7 +71,7 @@ def write_empty(path: Path, dim: int) -> None:
     It is a new file and not a shortened one: readers that have mapped the old one keep it.
     """
     aside = path.with_name(f"{path.name}.part")
-    with open(aside, "wb") as file:
+    with create_own(aside) as file:
         file.write(header(0, dim))
         file.flush()
         os.fsync(file.fileno())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,9 @@ MATED = frozenset({"1", "true", "yes", "same", "mated"})
 """What the column `mated` may say of two images of one subject, in any case."""
 NONMATED = frozenset({"0", "false", "no", "different", "nonmated", "non-mated"})
 """What it may say of two subjects."""
+
+MOST_BYTES = 1 << 29
+"""Of a pipe or a device that is read as a whole: it may never end."""
 
 SUBJECTS = ("left_subject", "right_subject")
 
@@ -104,11 +109,16 @@ def mated_label(row: dict[str, str], source: str, line: int) -> bool:
 def read_bytes(path: str | Path) -> bytes:
     """Return what is in the file; raises `NoSuchFile` or `BadInput`."""
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            of_unknown_size = not stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            data = file.read(MOST_BYTES + 1 if of_unknown_size else -1)
     except FileNotFoundError as error:
         raise NoSuchFile("no such file", path=path) from error
     except OSError as error:
         raise BadInput(f"cannot be read ({reason(error)})", path=path) from error
+    if of_unknown_size and len(data) > MOST_BYTES:
+        raise BadInput(f"has no end within {MOST_BYTES:,} bytes", path=path)
+    return data
 
 
 def decode(data: bytes, source: str) -> str:

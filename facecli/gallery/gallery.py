@@ -29,6 +29,8 @@ from facecli.errors import (
 )
 from facecli.gallery.searchable import Candidate, Owned
 from facecli.gallery.store import index
+from facecli.gallery.store.files import INDEX, Damaged
+from facecli.gallery.store.folder import advised
 from facecli.gallery.store.location import places
 from facecli.gallery.store.names import absolute, printable_name
 from facecli.gallery.store.search import Best
@@ -45,6 +47,8 @@ class Sample(NamedTuple):
     subject: str
     path: str
     row: int
+    strictness: float = 0.0
+    """Of its face: by how much a similarity to one of no better quality must exceed a threshold."""
 
 
 class Gallery:
@@ -65,7 +69,8 @@ class Gallery:
         self._lock = RLock()
         with ExitStack() as stack:
             self._kept = stack.enter_context(Store.reading(folder, dim))
-            self._moment = Moment.of(self._kept)
+            with advised(self.root):
+                self._moment = Moment.of(self._kept)
             weakref.finalize(self, stack.pop_all().close)
         self._numbering = self._moment.now.numbering
 
@@ -89,7 +94,7 @@ class Gallery:
             )
         try:
             return cls(place.root, embedder_id, folder, dim)
-        except index.Damaged as error:
+        except Damaged as error:
             raise DatabaseError(
                 error.what,
                 path=error.path,
@@ -132,8 +137,14 @@ class Gallery:
     def samples(self) -> tuple[Sample, ...]:
         """All samples, in the order of subject, then path: read from the index each time."""
         with self._still():
+            strictness = self._kept.strictness()
             return tuple(
-                Sample(printable_name(subject), os.fsdecode(subject + b"/" + path), row)
+                Sample(
+                    printable_name(subject),
+                    os.fsdecode(subject + b"/" + path),
+                    row,
+                    strictness.get(row, 0.0),
+                )
                 for subject, path, row in self._kept.samples()
             )
 
@@ -154,7 +165,8 @@ class Gallery:
         self._check(probes, top)
         exclude = np.full(len(probes), -1) if exclude_rows is None else np.asarray(exclude_rows)
         before = self._moment
-        found = before.search(probes, top, exclude)
+        with advised(self.root):
+            found = before.search(probes, top, exclude)
         with self._still() as moment:
             if exclude_rows is not None:
                 moment.check_numbering(self._numbering, self.root)
@@ -181,7 +193,10 @@ class Gallery:
             found = self._kept.samples_of(number) if number is not None else []
             if found:
                 shown = printable(os.fsdecode(name))
-                return [Sample(shown, os.fsdecode(name + b"/" + path), row) for path, row in found]
+                return [
+                    Sample(shown, os.fsdecode(name + b"/" + path), row, self._kept.strictness_of(row))
+                    for path, row in found
+                ]
             hint = did_you_mean(subject, self.subjects, most=3, cutoff=0.6)
         raise DatabaseError(
             f"no subject '{printable(subject)}' with a template among the {self.n_subjects} enrolled",
@@ -192,8 +207,12 @@ class Gallery:
     def templates_of(self, subject: str) -> NDArray[np.float32]:
         """Return the templates of `subject`, float32 [n, D], in the order of the paths; see `samples_of`."""
         with self.one_moment():
-            rows = [sample.row for sample in self.samples_of(subject)]
-            return np.array(self.templates[rows])
+            return self.take(np.array([sample.row for sample in self.samples_of(subject)], np.int64))
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return these rows of `templates`, float32 [n, D]; raises `DatabaseError` where one is no template."""
+        with advised(self.root):
+            return self._moment.take(rows)
 
     @contextmanager
     def one_moment(self) -> Iterator[None]:
@@ -219,7 +238,13 @@ class Gallery:
                     return "a photo that cannot be told any more"
                 return printable(os.fsdecode(self._kept.name_of(subject) + b"/" + paths[0]))
 
-        return Owned(moment.now.templates, rows, people, path_of)
+        with self._still():
+            by_row = self._kept.strictness()
+        strictness = np.zeros(len(moment.now.templates), np.float32)
+        for row, value in by_row.items():
+            if row < len(strictness):
+                strictness[row] = value
+        return Owned(moment.now.templates, rows, people, path_of, strictness[rows])
 
     @contextmanager
     def _still(self) -> Iterator[Moment]:
@@ -227,14 +252,10 @@ class Gallery:
 
         Other threads wait, but for those that scan; within, the same thread may call this again.
         """
-        try:
-            with self._lock, self._kept.still():
-                if self._kept.generation() != self._moment.now.generation:
-                    self._moment = Moment.of(self._kept)
-                yield self._moment
-        except index.Damaged as error:
-            hint = f"delete {index.INDEX} there, and the photos are enrolled again"
-            raise DatabaseError(error.what, path=error.path, hint=hint) from error
+        with advised(self.root), self._lock, self._kept.still():
+            if self._kept.generation() != self._moment.now.generation:
+                self._moment = Moment.of(self._kept)
+            yield self._moment
 
     def _candidates(
         self, moment: Moment, probe: NDArray[np.float32], best: Best, own: int
@@ -246,9 +267,13 @@ class Gallery:
             subject = int(moment.ids[number])
             name = self._kept.name_of(subject)
             rows = {row, *moment.as_similar(probe, number, similarity, own)}
-            path = min(path for row in rows for path in self._kept.paths_of(subject, row))
+            paths = [path for row in rows for path in self._kept.paths_of(subject, row)]
+            if not paths:
+                raise Damaged(f"{INDEX} is damaged (nobody shows the row {row})", path=self._kept.folder)
+            path = min(paths)
             shown = printable(os.fsdecode(name + b"/" + path))
-            candidates.append(Candidate(rank, printable_name(name), shown, similarity))
+            strictness = self._kept.strictness_of(row)
+            candidates.append(Candidate(rank, printable_name(name), shown, similarity, strictness))
         return candidates
 
     def _check(self, probes: NDArray[np.float32], top: int) -> None:

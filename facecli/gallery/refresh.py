@@ -8,6 +8,8 @@ from pathlib import Path
 from facecli.gallery.enrolment import Enroller, enrol, limits_of
 from facecli.gallery.gallery import Gallery
 from facecli.gallery.store import index
+from facecli.gallery.store.files import Damaged
+from facecli.gallery.store.folder import advised
 from facecli.gallery.store.location import Places, places
 from facecli.gallery.store.names import absolute, printable_name, relative
 from facecli.gallery.store.writer import Store
@@ -62,11 +64,11 @@ def refresh(
     place = places(top, enroller.id, cache_dir)
     try:
         return _refresh(top, place, enroller, progress, notify)
-    except index.Damaged as error:
-        if notify is not None:
+    except Damaged as error:
+        if index.set_aside(place.current(), notify) and notify is not None:
             notify(f"{error}; it is set aside and the photos are enrolled again")
-        index.set_aside(place.current(), notify)
-        return _refresh(top, place, enroller, progress, notify)
+        with advised(top):
+            return _refresh(top, place, enroller, progress, notify)
 
 
 def _refresh(

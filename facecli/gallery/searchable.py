@@ -42,6 +42,8 @@ class Owned:
     """[n]: whom they show, numbered in the order of the subjects' names."""
     path_of: Callable[[int], str]
     """Returns the path, printable, of the first sample that the k-th of `rows` stands for."""
+    strictness: NDArray[np.float32] | None = None
+    """[n] of their faces, None where all are 0."""
 
 
 class Searchable(Protocol):

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 
 from facecli.errors import BadInput
 from facecli.models.built_in import BUILT_IN, SMALL_CNN, TORCHVISION
-from facecli.models.contract import Table
+from facecli.models.contract import MOST_DIM, Table
 from facecli.models.families import family
+
+MOST_WIDTH = 1 << 10
+"""Of a small network's first stage; the last has eight times as many channels."""
 
 
 class SmallCnn(nn.Module):
@@ -89,8 +92,8 @@ def _base(table: Table) -> tuple[nn.Module, int]:
     """Return the base, initialised by chance, and its dimension."""
     name = table.text("base")
     if name == SMALL_CNN:
-        dim = table.whole("dim") if table.has("dim") else 128
-        width = table.whole("width") if table.has("width") else 32
+        dim = table.whole("dim", MOST_DIM) if table.has("dim") else 128
+        width = table.whole("width", MOST_WIDTH) if table.has("width") else 32
         return SmallCnn(dim, width, table.flag("grey", False)), dim
     if name.startswith(TORCHVISION):
         from facecli.models.torchvision import backbone

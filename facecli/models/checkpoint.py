@@ -20,7 +20,7 @@ from facecli.errors import BadInput, NoSuchFile, UsageError
 from facecli.files.atomic import write_atomic
 from facecli.files.download import check
 from facecli.hooks import Notify
-from facecli.models.contract import Contract, Table, read_contract, read_table
+from facecli.models.contract import MOST_DIM, Contract, Table, read_contract, read_table
 from facecli.models.network import Network
 from facecli.models.spec import Family, ModelSpec
 
@@ -115,7 +115,7 @@ def read_spec(path: Path) -> ModelSpec:
     spec = ModelSpec(
         name=name,
         family="checkpoint",
-        dim=table.whole("dim"),
+        dim=table.whole("dim", MOST_DIM),
         input_size=contract.input_size,
         template=contract.template,
         channel_order=contract.channel_order,

@@ -17,6 +17,15 @@ Points = tuple[tuple[float, float], ...]
 PLAIN = "plain"
 ORDERS = ("RGB", "BGR")
 
+MOST_INPUT_PX = 1024
+"""Faces have no more, and a batch of chips has to fit into memory."""
+MOST_DIM = 1 << 13
+"""Of a template, and of what a layer before it gives: twice the largest that anybody published."""
+MOST_LAYERS = 8
+_MOST_MARGIN = 10.0
+_MOST_MEAN, _LEAST_STD, _MOST_STD = 1e6, 1e-6, 1e6
+"""Beyond these float32 has no numbers left for pixels."""
+
 
 @dataclass(frozen=True)
 class Contract:
@@ -72,7 +81,7 @@ class Table:
             return default
         value = self.get(key)
         if not isinstance(value, str):
-            raise self.fault(key, f"must be a text, not {json.dumps(value)}")
+            raise self.fault(key, f"must be a text, not {_said(value)}")
         return value
 
     def choice(self, key: str, choices: tuple[str, ...]) -> str:
@@ -81,11 +90,13 @@ class Table:
             raise self.fault(key, f"must be {' or '.join(choices)}, not '{value}'")
         return value
 
-    def whole(self, key: str) -> int:
-        """Return a whole number above zero."""
+    def whole(self, key: str, most: int | None = None) -> int:
+        """Return a whole number above zero, at most `most`."""
         value = self.get(key)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.fault(key, f"must be a whole number above zero, not {json.dumps(value)}")
+            raise self.fault(key, f"must be a whole number above zero, not {_said(value)}")
+        if most is not None and value > most:
+            raise self.fault(key, f"must be at most {most}, not {value}")
         return value
 
     def number(self, key: str, default: float) -> float:
@@ -98,7 +109,7 @@ class Table:
             return default
         value = self.get(key)
         if not isinstance(value, bool):
-            raise self.fault(key, f"must be true or false, not {json.dumps(value)}")
+            raise self.fault(key, f"must be true or false, not {_said(value)}")
         return value
 
     def triple(self, key: str) -> Triple:
@@ -120,7 +131,7 @@ class Table:
         points = []
         for point in value:
             if not isinstance(point, list) or len(point) != 2:
-                raise self.fault(key, f"must hold [x, y] points, not {json.dumps(point)}")
+                raise self.fault(key, f"must hold [x, y] points, not {_said(point)}")
             points.append((self._number(key, point[0]), self._number(key, point[1])))
         return tuple(points)
 
@@ -131,12 +142,16 @@ class Table:
         return tuple(self._number(key, item) for item in value)
 
     def sizes(self, key: str) -> tuple[int, ...]:
-        """Return whole numbers above zero; the list may be empty."""
+        """Return the sizes of layers, whole numbers above zero; the list may be empty."""
         value = self.get(key)
         if not isinstance(value, list | tuple):
             raise self.fault(key, "must be a list of whole numbers")
         if any(isinstance(item, bool) or not isinstance(item, int) or item < 1 for item in value):
-            raise self.fault(key, f"must hold whole numbers above zero, not {json.dumps(value)}")
+            raise self.fault(key, f"must hold whole numbers above zero, not {_said(value)}")
+        if len(value) > MOST_LAYERS or max(value, default=0) > MOST_DIM:
+            raise self.fault(
+                key, f"must hold at most {MOST_LAYERS} numbers up to {MOST_DIM}, not {_said(value)}"
+            )
         return tuple(value)
 
     def table(self, key: str) -> Table:
@@ -156,8 +171,13 @@ class Table:
             or not isinstance(value, int | float)
             or not abs(value) <= sys.float_info.max
         ):
-            raise self.fault(key, f"must be a number, not {json.dumps(value)}")
+            raise self.fault(key, f"must be a number, not {_said(value)}")
         return float(value)
+
+
+def _said(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def read_table(path: Path, kind: str, version: int, *, stated: bool = True) -> Table:
@@ -190,7 +210,7 @@ def read_contract(table: Table) -> Contract:
     Raises `BadInput` for a key that is missing, of the wrong type or length, or out of its range.
     """
     contract = Contract(
-        input_size=table.whole("input_size"),
+        input_size=table.whole("input_size", MOST_INPUT_PX),
         template=table.points("template"),
         channel_order=table.choice("channel_order", ORDERS),
         mean=table.triple("mean"),
@@ -200,6 +220,22 @@ def read_contract(table: Table) -> Contract:
     )
     if min(contract.std) <= 0:
         raise table.fault("std", "must be above zero")
+    if not _LEAST_STD <= min(contract.std) <= max(contract.std) <= _MOST_STD:
+        raise table.fault("std", f"must be between {_LEAST_STD:g} and {_MOST_STD:g}")
+    if max(map(abs, contract.mean)) > _MOST_MEAN:
+        raise table.fault("mean", f"must be between {-_MOST_MEAN:g} and {_MOST_MEAN:g}")
     if contract.crop_margin < 0:
         raise table.fault("crop_margin", "must not be below zero")
+    if contract.crop_margin > _MOST_MARGIN:
+        raise table.fault("crop_margin", f"must be at most {_MOST_MARGIN:g}")
+    if contract.template is not None:
+        _check_template(contract.template, contract.input_size, table)
     return contract
+
+
+def _check_template(points: Points, size: int, table: Table) -> None:
+    if any(abs(x) > 10 * size for point in points for x in point):
+        raise table.fault("template", f"must lie on the chip of {size} px or near it")
+    widest = max(max(axis) - min(axis) for axis in zip(*points, strict=True))
+    if widest < size / 50:
+        raise table.fault("template", "must be points apart from each other")

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facecli.errors import BadInput, NoSuchFile, UsageError
-from facecli.files.download import file_digest
+from facecli.errors import BadInput, NoSuchFile, UsageError, shortage
+from facecli.files.download import file_digest, refuse_impostor
 from facecli.hooks import Notify
 from facecli.models.built_in import ARCFACE_TEMPLATE
-from facecli.models.contract import Contract, Table, read_contract, read_table
+from facecli.models.contract import MOST_DIM, Contract, Table, read_contract, read_table
 from facecli.models.network import Network
-from facecli.models.runtime import runtime_errors
+from facecli.models.runtime import engine, runtime_errors
 from facecli.models.spec import Family, KnownAnswer, ModelSpec
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _read(path: Path) -> _Read:
     answer = _known_answer(table.table("known_answer"), path.parent) if table.has("known_answer") else None
     read = _Read(
         contract=contract,
-        dim=table.whole("dim") if table.has("dim") else None,
+        dim=table.whole("dim", MOST_DIM) if table.has("dim") else None,
         output=table.text("output", ""),
         licence=table.text("licence", "not stated"),
         known_answer=answer,
@@ -188,6 +188,7 @@ def _graph(path: Path) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
+    refuse_impostor(path)
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
@@ -310,10 +311,10 @@ def _set_batch(model: onnx.ModelProto, batch: int | str) -> None:
 def _check_run(data: bytes, spec: ModelSpec, faces: int, path: Path) -> None:
     """Raise `BadInput` unless the model makes `faces` embeddings of as many chips, each the same as on its own."""
     import numpy as np
-    import onnxruntime as ort
 
     shape = (faces, 3, spec.input_size, spec.input_size)
     chips = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    ort = engine()
     options = ort.SessionOptions()
     options.log_severity_level = 4
     try:
@@ -322,6 +323,8 @@ def _check_run(data: bytes, spec: ModelSpec, faces: int, path: Path) -> None:
         together = session.run(None, {name: chips})[0]
         alone = session.run(None, {name: chips[-1:]})[0]
     except runtime_errors() as error:
+        if (short := shortage(error)) is not None:
+            raise short from error
         what = "a batch of faces" if faces > 1 else "a face"
         raise BadInput(
             f"ONNX Runtime cannot run the network on {what} ({str(error).splitlines()[0][:200]})",
@@ -335,6 +338,8 @@ def _check_run(data: bytes, spec: ModelSpec, faces: int, path: Path) -> None:
         )
     if together.dtype != np.float32:
         raise BadInput(f"the output is {together.dtype} where float32 is expected", path=path)
+    if not np.isfinite(together).all():
+        raise BadInput("the network gives numbers that are not finite for noise", path=path)
     if not np.allclose(together[-1:], alone, rtol=1e-3, atol=1e-3):
         raise BadInput("the embedding of a face depends on the batch it is in", path=path)
 

@@ -7,19 +7,24 @@ float32 and agree to 1e-4. Rows do not depend on the batch they are in.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from facecli.arrays import Array
-from facecli.errors import UsageError, reason
+from facecli.errors import BadInput, FaceError, UsageError, reason, shortage
 from facecli.files.atomic import write_atomic
 from facecli.hooks import Notify
 from facecli.models.network import Network, Runner
 
 if TYPE_CHECKING:
     import onnxruntime
+    import torch
+
+_importing = Lock()
 
 
 def load(
@@ -78,8 +83,22 @@ def export(network: Network, *, cache_dir: Path, notify: Notify | None = None, a
     return path
 
 
+def engine() -> Any:
+    """Return the module onnxruntime, which sends nothing to its makers and writes nothing on stderr."""
+    # One after the other: who waits for an import that fails gets half a module.
+    with _importing:
+        # Read by its C++ when it is loaded: without it events are kept in the user's cache folder, and sent.
+        os.putenv("ORT_DISABLE_TELEMETRY", "1")
+        import onnxruntime
+
+        onnxruntime.disable_telemetry_events()
+        onnxruntime.set_default_logger_severity(4)
+    return onnxruntime
+
+
 def runtime_errors() -> tuple[type[Exception], ...]:
     """Return what ONNX Runtime raises over a model it cannot load or run; the classes share no parent."""
+    engine()
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = (
@@ -94,6 +113,13 @@ def runtime_errors() -> tuple[type[Exception], ...]:
     return (*own, ValueError)
 
 
+def cannot_run(name: str, error: Exception) -> FaceError:
+    """Return the error for a network that ONNX Runtime refuses to load or run."""
+    short = shortage(error)
+    what = f"ONNX Runtime cannot run the network ({str(error).partition(chr(10))[0][:200]})"
+    return short if short is not None else BadInput(what, path=name)
+
+
 def _load_onnx(network: Network, cache_dir: Path, threads: int, notify: Notify | None) -> Runner:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -106,10 +132,13 @@ def _load_onnx(network: Network, cache_dir: Path, threads: int, notify: Notify |
     def run(batch: Array) -> list[Array]:
         session = pending.result()
         chips = session.get_inputs()[0]
-        if chips.shape[0] != 1:
-            return session.run(None, {chips.name: batch})
-        # A network that is fixed to one face a run.
-        runs = [session.run(None, {chips.name: batch[k : k + 1]}) for k in range(len(batch))]
+        try:
+            if chips.shape[0] != 1:
+                return session.run(None, {chips.name: batch})
+            # A network that is fixed to one face a run.
+            runs = [session.run(None, {chips.name: batch[k : k + 1]}) for k in range(len(batch))]
+        except runtime_errors() as error:
+            raise cannot_run(network.name, error) from error
         return [np.concatenate(output) for output in zip(*runs, strict=True)]
 
     return run
@@ -119,38 +148,47 @@ def _session(
     network: Network, path: Path, cache_dir: Path, threads: int, notify: Notify | None
 ) -> onnxruntime.InferenceSession:
     """Return the session over the file at `path`."""
-    import onnxruntime as ort
-
+    ort = engine()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except runtime_errors():
+    except runtime_errors() as error:
+        if (short := shortage(error)) is not None:
+            raise short from error
         # A damaged file would fail on every run until somebody finds and deletes it.
         export(network, cache_dir=cache_dir, notify=notify, anew=True)
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     return session
 
 
-def _load_torch(network: Network, device: str) -> Runner:
+def torch_device(name: str) -> torch.device:
+    """Return the device that torch computes on; `torch` is its CPU. Raises `UsageError` if it cannot be used."""
     import torch
 
     known = "use the device cpu, torch, cuda, cuda:N or mps"
     try:
-        place = torch.device("cpu" if device == "torch" else device)
-    except RuntimeError as error:
-        raise UsageError(f"unknown device '{device}'", hint=known, advice="known_devices") from error
+        place = torch.device("cpu" if name == "torch" else name)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"unknown device '{name}'", hint=known, advice="known_devices") from error
     try:
-        module = network.torch().eval().to(place)
-        torch.zeros(1, device=place)
-    except (RuntimeError, AssertionError) as error:
+        # Back again too: there are devices without numbers.
+        torch.zeros(1, device=place).cpu()
+    except (ImportError, RuntimeError, AssertionError) as error:
+        why = str(error).partition("\n")[0].partition(". ")[0]
         raise UsageError(
-            f"the device '{device}' cannot be used ({str(error).splitlines()[0]})",
-            hint=known,
-            advice="known_devices",
+            f"the device '{name}' cannot be used ({why})", hint=known, advice="known_devices"
         ) from error
+    return place
+
+
+def _load_torch(network: Network, device: str) -> Runner:
+    import torch
+
+    place = torch_device(device)
+    module = network.torch().eval().to(place)
     # TensorFloat-32 convolutions would differ from the CPU's float32 by more than 1e-4.
     torch.backends.cudnn.allow_tf32 = False
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facecli.calibration.decision import Rule, rule_for_fpir
-from facecli.errors import BadInput
-from facecli.gallery.searchable import Searchable
+from facecli.errors import BadInput, DatabaseError, printable
+from facecli.gallery.searchable import Owned, Searchable
 from facecli.stats.bootstrap import IdentityBootstrap, MatedDesign, rate_interval
 from facecli.stats.intervals import Interval
 
@@ -105,7 +106,7 @@ def false_alarms(gallery: Searchable, threshold: float, target: float, *, seed: 
     probes = np.arange(len(person))
     if len(probes) > CHECKED:
         probes = np.sort(np.random.default_rng(seed).choice(probes, CHECKED, replace=False))
-    best, nearest = _nearest_strangers(owned.templates, owned.rows, person, probes)
+    best, nearest = _nearest_strangers(owned, probes, gallery.root)
     # Six decimals, as `Rule.judge` counts them.
     wrong = np.round(best, 6) >= threshold
     errors = int(np.count_nonzero(wrong))
@@ -127,25 +128,41 @@ def false_alarms(gallery: Searchable, threshold: float, target: float, *, seed: 
 
 
 def _nearest_strangers(
-    templates: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    person: NDArray[np.int64],
-    probes: NDArray[np.int64],
+    owned: Owned, probes: NDArray[np.int64], root: Path
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return how similar each of `probes` is to the most similar row of another person, and which one that is.
 
-    Probes and results are positions in `rows` and `person`. The templates are read block by block.
+    What both faces' quality asks for is taken off. Probes and results are positions in `owned.rows`. The templates are
+    read block by block. Raises `DatabaseError`, which names `root`, for a similarity that no templates have.
     """
+    templates, rows, person, strictness = owned.templates, owned.rows, owned.people, owned.strictness
     best = np.full(len(probes), -np.inf)
     nearest = np.zeros(len(probes), dtype=np.int64)
     wanted = np.ascontiguousarray(templates[rows[probes]])
     step = max(1, SEARCH_BYTES // (4 * (len(probes) + templates.shape[1])))
     for start in range(0, len(rows), step):
         here = slice(start, start + step)
-        scores = wanted @ templates[rows[here]].T
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = wanted @ templates[rows[here]].T
+        _check(scores, root)
+        if strictness is not None and strictness[here].any():
+            scores -= np.minimum(strictness[probes][:, None], strictness[here])
         scores[person[probes][:, None] == person[here]] = -np.inf
         at = scores.argmax(axis=1)
         highest = scores[np.arange(len(probes)), at]
         higher = highest > best
         best[higher], nearest[higher] = highest[higher], start + at[higher]
     return best, nearest
+
+
+def _check(scores: NDArray[np.float32], root: Path) -> None:
+    furthest = float(np.abs(scores).max(initial=0))
+    # Not a number compares as false, too.
+    if not furthest <= 1.001:
+        raise DatabaseError(
+            f"two of its templates have a similarity of {furthest:.6g}, which templates cannot have",
+            path=root,
+            hint="a repair forgets what is damaged, and a refresh makes it anew",
+            advice="repair_templates",
+            values={"root": printable(root)},
+        )

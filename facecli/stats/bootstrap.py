@@ -22,9 +22,14 @@ from numpy.typing import NDArray
 
 from facecli.arrays import Floats
 from facecli.config import DEFAULT_REPLICATES
+from facecli.errors import UsageError
 from facecli.stats.intervals import LEVEL, Interval, clopper_pearson
 
 Ints = NDArray[np.integer]
+
+
+MOST_DRAWS = 200_000_000
+"""Of people, over all replicates: each is a weight in float32."""
 
 
 class IdentityBootstrap:
@@ -34,12 +39,17 @@ class IdentityBootstrap:
     """
 
     def __init__(self, people: int, *, replicates: int = DEFAULT_REPLICATES, seed: int = 0) -> None:
+        """Draw. Raises `UsageError` for more than `MOST_DRAWS`."""
+        if replicates * people > MOST_DRAWS:
+            raise UsageError(
+                f"{replicates} replicates of {people} people are more than memory should hold",
+                hint=f"{DEFAULT_REPLICATES} are enough",
+            )
         rng = np.random.default_rng(seed)
-        drawn = rng.integers(0, people, size=(replicates, people))
-        drawn += people * np.arange(replicates)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=replicates * people)
         self.people = people
-        self.weights = counts.reshape(replicates, people).astype(np.float32)
+        self.weights = np.empty((replicates, people), np.float32)
+        for row in self.weights:
+            row[:] = np.bincount(rng.integers(0, people, size=people), minlength=people)
 
     def person_sums(self, person: Ints, counts: NDArray | None = None) -> Floats:
         """Return [R] the sum of `counts` (1 each) weighted by w of `person`."""

@@ -7,7 +7,7 @@ in a column `subject` of the table, or under that key of the record, or is said 
 from __future__ import annotations
 
 import csv
-import json
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli.errors import BadInput, FaceError, one_line, printable
+from facecli.templates.geometry import STRICTEST, geometry
 from facecli.templates.reading import check_embedder, load_record, no_such_templates, open_array
-from facecli.templates.records import ROW_COLUMNS, is_npy, rows_path
+from facecli.templates.records import QUALITY_COLUMNS, ROW_COLUMNS, is_npy, rows_path
 from facecli.templates.template import FailedProbe
 
 BLOCK_ROWS = 8192
@@ -32,6 +33,10 @@ LENGTH_TOLERANCE = 1e-3
 
 EXACT = 1e-6
 """How far the length of a unit row in float32 lies from 1 at most; beyond it a row is scaled."""
+
+MOST_FACES = 1 << 20
+FARTHEST_PX = 1e9
+"""How many faces a photo has at most, and how far from its corner they are."""
 
 
 @dataclass
@@ -50,10 +55,32 @@ class Block:
     total: int | None = None
     """Rows of the whole file, where that is known."""
 
-    def add(self, subject: str, path: str, face: int, n_faces: int, probability: float, place: str) -> None:
+    def add(
+        self,
+        subject: str,
+        path: str,
+        face: int,
+        n_faces: int,
+        probability: float,
+        box: list[float],
+        landmarks: list[list[float]],
+        quality: float | None,
+        strictness: float,
+    ) -> None:
+        """Add all but the template; raises `BadInput` for what no face in a photo has."""
         name = subject_name(subject)
+        # Not a number compares as false.
+        if not (0 <= face < MOST_FACES and 0 <= n_faces <= MOST_FACES):
+            raise BadInput(f"face {face} of {n_faces} cannot be")
+        if not 0 <= probability <= 1:
+            raise BadInput(f"a probability of {probability:g} cannot be")
+        if len(box) != 4 or not all(abs(x) <= FARTHEST_PX for x in itertools.chain(box, *landmarks)):
+            raise BadInput("its box or landmarks are no place in a photo")
+        if not (quality is None or 0 <= quality <= 100) or not 0 <= strictness <= STRICTEST:
+            raise BadInput("its quality cannot be")
         self.subjects.append(name)
         self.paths.append(sample_name(name, os.fsencode(path), face))
+        place = geometry(box, landmarks, quality, strictness)
         self.details.append((face, n_faces, probability, place))
 
 
@@ -128,7 +155,10 @@ def _array_blocks(npy: Path, embedder_id: str, dim: int, subject: str | None) ->
 
 
 def _columns(header: list[str], table: Path, subject: str | None) -> list[int]:
-    """Return where `ROW_COLUMNS` and the subject stand in a row; the subject at -1 where it is given."""
+    """Return where the values of a row stand, -1 for those that the table lacks or that are given.
+
+    They are `ROW_COLUMNS`, `QUALITY_COLUMNS` and the subject.
+    """
     missing = [name for name in ROW_COLUMNS if name not in header]
     if missing:
         raise BadInput(
@@ -139,7 +169,8 @@ def _columns(header: list[str], table: Path, subject: str | None) -> list[int]:
         )
     if subject is None and "subject" not in header:
         raise nobody(str(table))
-    return [*map(header.index, ROW_COLUMNS), header.index("subject") if subject is None else -1]
+    where = [header.index(name) if name in header else -1 for name in ROW_COLUMNS + QUALITY_COLUMNS]
+    return [*where, header.index("subject") if subject is None else -1]
 
 
 def nobody(source: str) -> BadInput:
@@ -156,8 +187,8 @@ def _add_row(
     block: Block, row: list[str], columns: list[int], subject: str | None, embedder_id: str, where: str
 ) -> None:
     try:
-        _, path, face, n_faces, left, top, right, bottom, probability, theirs = (
-            row[at] for at in columns[:-1]
+        _, path, face, n_faces, left, top, right, bottom, probability, theirs, quality, strictness = (
+            row[at] if at >= 0 else "" for at in columns[:-1]
         )
         check_embedder(theirs, embedder_id, where)
         box = [float(left), float(top), float(right), float(bottom)]
@@ -167,9 +198,12 @@ def _add_row(
             int(face),
             int(n_faces),
             float(probability),
-            json.dumps({"box": box, "landmarks": []}),
+            box,
+            [],
+            float(quality) if quality else None,
+            float(strictness) if strictness else 0.0,
         )
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, OverflowError) as error:
         raise BadInput(f"cannot be read ({error})", path=where) from error
     except BadInput as error:
         raise BadInput(error.what, path=where, hint=error.hint) from error
@@ -221,13 +255,22 @@ def _add_record(block: Block, record: dict[str, Any], subject: str | None, sourc
     if name is None:
         raise nobody(f"{source}, line {number}")
     try:
-        place = {
-            "box": [float(side) for side in record["box"]],
-            "landmarks": [[float(x), float(y)] for x, y in record.get("landmarks", [])],
-        }
+        box = [float(side) for side in record["box"]]
+        landmarks = [[float(x), float(y)] for x, y in record.get("landmarks", [])]
         face, n_faces = int(record["face"]), int(record["n_faces"])
-        block.add(str(name), record["path"], face, n_faces, float(record["probability"]), json.dumps(place))
+        quality = record.get("quality")
+        block.add(
+            str(name),
+            record["path"],
+            face,
+            n_faces,
+            float(record["probability"]),
+            box,
+            landmarks,
+            None if quality is None else float(quality),
+            float(record.get("strictness") or 0.0),
+        )
     except FaceError as error:
         raise BadInput(error.what, path=f"{source}, line {number}", hint=error.hint) from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BadInput(f"line {number}: cannot be read ({error})", path=source) from error

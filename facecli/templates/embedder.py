@@ -18,7 +18,7 @@ import numpy as np
 
 from facecli.arrays import Array, Pixels
 from facecli.config import BATCH_SIZE, MIN_QUALITY, Detection, cores, default_cache_dir
-from facecli.errors import FaceError, UsageError
+from facecli.errors import BadInput, FaceError, UsageError
 from facecli.faces.choice import Choice
 from facecli.faces.crop import Crop, Crops, cut
 from facecli.faces.detector import DEFAULT_DETECTOR, detector_class
@@ -34,6 +34,9 @@ PIPELINE = 1
 """Part of every id: raise it when decoding, detection or alignment change what a template comes out as."""
 
 _PHOTOS_A_TASK = 8
+
+UNIT_WITHIN = 1e-3
+"""How far from 1 the length of a template may be."""
 
 
 class Embedder:
@@ -124,7 +127,8 @@ class Embedder:
         """Yield one result per photo, in order: its chosen faces, or what was wrong with it.
 
         `photos` is read a few batches ahead. An image with no face is a `NoFace`, one face of too low a quality a
-        `LowQuality`; with the policy `one`, several are a `SeveralFaces`.
+        `LowQuality`; with the policy `one`, several are a `SeveralFaces`. One whose template is no unit vector is a
+        `BadInput`.
         """
         if self.workers == 1:
             for task in _tasks(photos, 1):
@@ -167,7 +171,7 @@ class Embedder:
         """Return float32 [N, D] unit rows for chips uint8 [N, S, S, 3] in RGB, and the raw outputs' lengths [N].
 
         The template of a network with `mirror` is normalise(raw(chip) + raw(mirrored chip)). A raw output of
-        length 0 stays 0.
+        length 0 stays 0, and one that is not finite is none: `embed` makes errors of both.
         """
         rows = [np.empty((0, self.dim), np.float32)]
         lengths = [np.empty(0, np.float32)]
@@ -176,9 +180,11 @@ class Embedder:
             raw = self._network(batch)[0]
             if self.spec.mirror:
                 raw = raw + self._network(np.ascontiguousarray(batch[..., ::-1]))[0]
-            length = np.sqrt(np.sum(np.square(raw, dtype=np.float64), axis=1, keepdims=True))
-            rows.append((raw / np.where(length > 0, length, 1)).astype(np.float32))
-            lengths.append(length[:, 0].astype(np.float32))
+            # A network may give what is not finite: whoever takes the row has to look.
+            with np.errstate(over="ignore", invalid="ignore"):
+                length = np.sqrt(np.sum(np.square(raw, dtype=np.float64), axis=1, keepdims=True))
+                rows.append((raw / np.where(length > 0, length, 1)).astype(np.float32))
+                lengths.append(length[:, 0].astype(np.float32))
         return np.concatenate(rows), np.concatenate(lengths)
 
     def _embed_task(self, task: list[NamedPhoto]) -> list[Embedded | FaceError]:
@@ -195,12 +201,18 @@ class Embedder:
                 results.append(crops)
                 continue
             faces = tuple(self._face_template(crop, *next(outputs)) for crop in crops.chosen)
-            quality = faces[0].quality
-            if quality is not None and quality.score < self.lowest_quality and self.choice.policy != "all":
-                results.append(refusal(quality, path))
-                continue
-            results.append(Embedded(path, crops.width, crops.height, crops.n_faces, faces))
+            results.append(self._checked(Embedded(path, crops.width, crops.height, crops.n_faces, faces)))
         return results
+
+    def _checked(self, image: Embedded) -> Embedded | FaceError:
+        """Return the image, or what is wrong with the templates of its faces."""
+        if not all(abs(np.linalg.norm(face.embedding) - 1) < UNIT_WITHIN for face in image.faces):
+            what = "the network's output for a face is zero or not finite"
+            return BadInput(what, path=image.path, hint="check the model and its contract")
+        quality = image.faces[0].quality
+        if quality is not None and quality.score < self.lowest_quality and self.choice.policy != "all":
+            return refusal(quality, image.path)
+        return image
 
     def _face_template(self, crop: Crop, template: Array, length: float) -> FaceTemplate:
         told = length if self.spec.upright_length is not None else None

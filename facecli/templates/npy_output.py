@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from facecli.errors import UsageError, reason
+from facecli.files.atomic import aside
 from facecli.files.npy import HEADER_BYTES, header
 from facecli.templates.reading import is_rows
 from facecli.templates.records import QUALITY_COLUMNS, ROW_COLUMNS, row_cells, rows_path
@@ -31,7 +32,7 @@ class NpyOutput:
         self.scrolls = False
         self.count = 0
         self._targets = (path, rows_path(path))
-        self._asides = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in self._targets]
+        self._asides = [aside(path) for path in self._targets]
         self._stack = ExitStack()
         self._file: IO[bytes]
         self._lines: IO[str]
@@ -52,9 +53,9 @@ class NpyOutput:
         with ExitStack() as stack:
             stack.callback(self._forget_asides)
             try:
-                self._file = stack.enter_context(open(self._asides[0], "wb"))
+                self._file = stack.enter_context(open(self._asides[0], "xb"))
                 self._file.seek(HEADER_BYTES)
-                self._lines = stack.enter_context(open(self._asides[1], "w", encoding="utf-8", newline=""))
+                self._lines = stack.enter_context(open(self._asides[1], "x", encoding="utf-8", newline=""))
                 self._table = csv.writer(self._lines, lineterminator="\n")
                 self._table.writerow(ROW_COLUMNS + QUALITY_COLUMNS + ["subject"] * self.subjects)
             except OSError as failure:
@@ -86,8 +87,8 @@ class NpyOutput:
             self._file.close()
             self._lines.close()
             # The table last: with a new array and an old table, a reader sees that they do not fit or are the same.
-            for aside, path in zip(self._asides, self._targets, strict=True):
-                os.replace(aside, path)
+            for name, path in zip(self._asides, self._targets, strict=True):
+                os.replace(name, path)
         except OSError as error:
             raise self._cannot_write(error) from error
 
@@ -95,5 +96,5 @@ class NpyOutput:
         return UsageError(f"cannot be written ({reason(error)})", path=self.path)
 
     def _forget_asides(self) -> None:
-        for aside in self._asides:
-            aside.unlink(missing_ok=True)
+        for name in self._asides:
+            name.unlink(missing_ok=True)

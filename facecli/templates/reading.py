@@ -13,6 +13,7 @@ import numpy as np
 from facecli.arrays import Array
 from facecli.errors import BadInput, EmbedderMismatch, NoSuchFile
 from facecli.files import json_text
+from facecli.templates.geometry import STRICTEST
 from facecli.templates.records import QUALITY_COLUMNS, ROW_COLUMNS, SCHEMA, is_npy, rows_path
 from facecli.templates.template import FacePlace, FailedProbe, Probe
 
@@ -85,8 +86,8 @@ def _place(record: Mapping[str, Any]) -> tuple[FacePlace, float]:
 
     box = record.get("box")
     if box is not None and not (isinstance(box, list) and len(box) == 4 and all(map(_is_px, box))):
-        raise ValueError("'box' is not four numbers of px")
-    strictness = number("strictness", 10)
+        raise ValueError("'box' is no list of four numbers of px")
+    strictness = number("strictness", STRICTEST)
     place = FacePlace(
         number("face", MOST_FACES, int),
         number("n_faces", MOST_FACES, int),

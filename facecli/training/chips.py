@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from facecli.faces.choice import Choice
 from facecli.faces.crop import cut
 from facecli.faces.detector import DEFAULT_DETECTOR, detector_class
 from facecli.files import json_text
+from facecli.files.atomic import write_atomic
 from facecli.models import runtime
 from facecli.models.spec import ModelSpec
 from facecli.photos.find import digest, read
@@ -94,7 +95,7 @@ class ChipCache:
                 json.dumps([chip.code, chip.what, chip.hint, chip.advice]).encode(), np.uint8
             )
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f".{file.stem}.{os.getpid()}.npy")
-        # Renamed and not synced: a chip that a power cut tears is seen by its length and cut again.
-        np.save(aside, chip)
-        os.replace(aside, file)
+        data = io.BytesIO()
+        np.save(data, chip)
+        # A chip that a power cut tears is seen by its length and cut again.
+        write_atomic(file, data.getvalue(), synced=False)

@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from facecli.models.runtime import torch_device
+
 LEAVE_SECONDS = 60.0
 
 
@@ -31,7 +33,8 @@ def world() -> int:
 
 @contextmanager
 def joined(device: str) -> Iterator[None]:
-    """Join the processes that torchrun started for the time of a run."""
+    """Join the processes that torchrun started for the time of a run. Raises `UsageError` for a device not there."""
+    torch_device(device)
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield

@@ -16,6 +16,7 @@ from facecli.calibration.fit import calibrate, describe
 from facecli.errors import BadInput, UsageError
 from facecli.hooks import Notify, Progress
 from facecli.models import checkpoint
+from facecli.models.runtime import torch_device
 from facecli.models.spec import ModelSpec
 from facecli.stats.cross import cross_comparisons
 from facecli.templates.embedder import embedder_id
@@ -53,6 +54,7 @@ def fit(
 
     Raises `UsageError`, `BadInput`, `WeightsMissing` and what reading the data raises.
     """
+    torch_device(config.device)
     begun = start(config, cache_dir=cache_dir, notify=notify)
     config = recipe.decided(config, begun)
     data, val = read_data(config, begun.spec, cache_dir, progress)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from facecli.errors import UsageError
+from facecli.models.runtime import torch_device
 from facecli.models.spec import ModelSpec
 from facecli.training import augment, distributed, freeze, recipe
 from facecli.training.config import Precision, TrainConfig
@@ -50,7 +51,7 @@ class Learner:
         if config.epochs < 1 or config.accumulate < 1:
             raise UsageError("a run has one epoch, and a step one batch, at least")
         self.config, self.spec, self.parts, self.data = config, begun.spec, begun.parts, data
-        self.device = torch.device(config.device)
+        self.device = torch_device(config.device)
         if distributed.world() > 1:
             distributed.join_batch_norms(begun.module)
             # The blocks name modules, and some of them are others now.

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from facecli.errors import UsageError
+from facecli.files.atomic import aside
 from facecli.training import distributed
 from facecli.training.config import TrainConfig
 from facecli.training.events import Trained
@@ -36,7 +37,7 @@ def fit_pulls(
 
 def _copy(source: Path, target: Path) -> None:
     """Put a copy of the folder `source` at `target`; what was there goes when the copy is whole."""
-    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    shutil.copytree(source, aside)
+    copy = aside(target)
+    shutil.copytree(source, copy)
     shutil.rmtree(target, ignore_errors=True)
-    os.replace(aside, target)
+    os.replace(copy, target)

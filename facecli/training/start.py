@@ -14,6 +14,7 @@ from facecli.errors import UsageError
 from facecli.hooks import Notify, Progress
 from facecli.models import architectures, checkpoint
 from facecli.models.built_in import BUILT_IN, SMALL_CNN, TORCHVISION
+from facecli.models.contract import MOST_INPUT_PX
 from facecli.models.families import family
 from facecli.models.registry import load_network, resolve
 from facecli.models.spec import ModelSpec
@@ -115,6 +116,8 @@ def _resized(spec: ModelSpec, size: int | None) -> ModelSpec:
         return spec
     if not family(spec).resizable:
         raise UsageError(f"this base takes chips of {spec.input_size} px, not {size}")
+    if size > MOST_INPUT_PX:
+        raise UsageError(f"chips have at most {MOST_INPUT_PX} px, not {size}")
     scale = size / spec.input_size
     template = None if spec.template is None else tuple((x * scale, y * scale) for x, y in spec.template)
     return replace(spec, input_size=size, template=template)

@@ -47,24 +47,29 @@ def samples_of_database(
     """
     gallery, report = refresh(root, enroller, cache_dir=cache_dir, progress=progress, notify=notify)
     with gallery.one_moment():
-        enrolled, matrix = gallery.samples, gallery.templates
-    photos = [(sample.subject, sample.path, sample.row) for sample in enrolled]
+        samples = gallery.samples
+        kept = gallery.take(np.array([sample.row for sample in samples], np.int64))
+    photos = [(sample.subject, sample.path, at) for at, sample in enumerate(samples)]
     photos += [(failure.path.partition("/")[0], failure.path, -1) for failure in report.failures]
     photos.sort()
     rows = np.array([row for _, _, row in photos], dtype=np.int64)
     templates = np.full((len(photos), enroller.dim), np.nan, np.float32)
-    templates[rows >= 0] = matrix[rows[rows >= 0]]
+    templates[rows >= 0] = kept[rows[rows >= 0]]
+    strictness = np.zeros(len(photos), np.float32)
+    strictness[rows >= 0] = np.array([sample.strictness for sample in samples], np.float32)[rows[rows >= 0]]
     return Samples(
         paths=tuple(path for _, path, _ in photos),
         subjects=tuple(subject for subject, _, _ in photos),
         digests=tuple(_digest_of(gallery.root / path) for _, path, _ in photos),
         templates=templates,
         failures=tuple(sorted(report.failures, key=lambda f: (f.path.partition("/")[0], f.path))),
+        strictness=strictness,
     )
 
 
 def _digest_of(path: Path) -> str:
     try:
-        return digest(read(path))
+        # A name in an import may be that of a pipe, which would be waited for.
+        return digest(read(path)) if path.is_file() else ""
     except FaceError:
         return ""

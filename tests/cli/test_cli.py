@@ -254,31 +254,40 @@ def many(tmp_path_factory, people):
     return folder
 
 
-def test_an_interrupted_run_ends_with_130(many, shell):
+ENDED = [
+    (signal.SIGINT, 130, b"facecli: interrupted\n"),
+    (signal.SIGTERM, 143, b"facecli: ended by SIGTERM\n"),
+    (signal.SIGHUP, 129, b"facecli: ended by SIGHUP\n"),
+]
+
+
+@pytest.mark.parametrize(("number", "code", "said"), ENDED)
+def test_a_run_that_a_signal_ends_says_so_and_keeps_its_records(number, code, said, many, shell):
     process = shell(["embed", many])
     first = process.stdout.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     # Not `communicate`, which would not see what `readline` took ahead.
     rest, stderr = process.stdout.read(), process.stderr.read()
-    assert process.wait(timeout=30) == 130
-    assert stderr == b"facecli: interrupted\n"
+    assert process.wait(timeout=30) == code
+    assert stderr == said
     found = records((first + rest).decode())
     assert 1 <= len(found) < 600
     assert all("embedding" in record for record in found)
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_writes_no_file(many, shell, tmp_path):
-    (tmp_path / "x.jsonl").write_text("old")
-    process = shell(["embed", many, "-o", "x.jsonl"], folder=tmp_path)
-    part = tmp_path / f".x.jsonl.{process.pid}.part"
-    while not (part.exists() and part.stat().st_size):
+@pytest.mark.parametrize(("number", "code", "said"), ENDED)
+@pytest.mark.parametrize("name", ["x.jsonl", "x.npy"])
+def test_a_run_that_a_signal_ends_writes_no_file(name, number, code, said, many, shell, tmp_path):
+    (tmp_path / name).write_text("old")
+    process = shell(["embed", many, "-o", name], folder=tmp_path)
+    while not any(part.stat().st_size for part in tmp_path.glob(".*.part")):
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]
-    assert (tmp_path / "x.jsonl").read_text() == "old"
+    assert process.returncode == code
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "old"
 
 
 @pytest.mark.slow

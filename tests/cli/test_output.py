@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from facecli.cli.app import app
 from facecli.cli.notes import Notes
 from facecli.cli.output import Output, choose_format, error_text
 from facecli.errors import NoFace, UsageError, one_line
@@ -42,12 +44,12 @@ def test_jsonl_keeps_the_whole_record(capsys):
 
 
 @pytest.mark.parametrize(("form", "dialect"), [("csv", "excel"), ("tsv", "excel-tab")])
-def test_csv_and_tsv_have_the_columns_and_nothing_lost(form, dialect, capsys):
+def test_csv_and_tsv_have_the_columns_and_a_line_a_row(form, dialect, capsys):
     written(form)
     text = capsys.readouterr().out
     assert text.splitlines()[0] == {"csv": ",", "tsv": "\t"}[form].join(COLUMNS)
     rows = list(csv.DictReader(io.StringIO(text, newline=""), dialect=dialect))
-    assert [row["path"] for row in rows] == [record["path"] for record in RECORDS]
+    assert [row["path"] for row in rows] == [one_line(record["path"]) for record in RECORDS]
     assert [row["match"] for row in rows] == ["true", "false", ""]
     assert [row["similarity"] for row in rows] == ["0.92766049", "1e-05", ""]
     assert [row["box"] for row in rows] == ["[1.5, 2]", "", ""]
@@ -252,3 +254,91 @@ def test_work_that_is_done_at_once_shows_no_progress(monkeypatch):
             tell(7, 7)
 
     assert shown_on_a_terminal(monkeypatch, quick, patience=1.0) == ""
+
+
+OBEYED = {
+    "escape sequence": "\x1b[31m\x1b]0;title\x07",
+    "C0": "a\bb\rc\td\x00",
+    "DEL and C1": "\x7f\x85\x9b2J",
+    "turned around": "\u202egpj.exe\u202c \u2066a\u2069 \u061c\u200e\u200f",
+    "not to be seen": "a\u200bb\u2060c\ufeffd\u00ade\U000e0041",
+    "line breaks": "a\nb\u2028c\u2029d",
+    "half a character": "a\ud800b\udce9c",
+}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "tsv", "table"])
+@pytest.mark.parametrize("kind", OBEYED)
+def test_no_format_passes_on_what_a_terminal_obeys(kind, form, capsys):
+    name = OBEYED[kind]
+    error = {"code": "unreadable", "message": f"{name} is no photo"}
+    record = {"path": name, "box": [name], "more": {name: name}, "error": error}
+    written(form, [record])
+    shown = capsys.readouterr().out
+    assert all(c.isprintable() or c in "\n\t" for c in shown)
+    if form == "jsonl":
+        assert json.loads(shown) == record
+    elif form != "table":
+        assert len(shown.splitlines()) == 2
+        assert one_line(name) in shown
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["verify", "--no{}"],
+        ["verify", "a.jpg", "b.jpg", "--faces", "{}"],
+        ["verify", "a.jpg", "b.jpg", "--fmr", "{}"],
+        ["{}"],
+        ["help", "{}"],
+        ["db", "{}"],
+        ["verify", "{}", "b.jpg"],
+        ["find", "{}", "--db", "{}"],
+        ["embed", "a.jpg", "--model", "{}"],
+        ["embed", "a.jpg", "-o", "{}/x.csv"],
+        ["embed", "a.jpg", "--device", "{}"],
+        ["calibrate", "--scores", "{}", "-o", "x.json"],
+    ],
+)
+def test_no_error_passes_on_what_a_terminal_obeys(command, tmp_path):
+    typed = "x\x1b[31m\x9b2J\u202ey"
+    words = ["--cache", str(tmp_path), *(word.format(typed) for word in command)]
+    done = CliRunner(env={"TERM": "dumb", "COLUMNS": "200"}).invoke(app, words, prog_name="facecli")
+    assert done.exit_code == 2
+    assert "\\x1b[31m\\x9b2J\\u202ey" in done.stderr
+    assert all(c.isprintable() or c == "\n" for c in done.output + done.stderr)
+
+
+def test_what_letters_are_made_of_is_left_alone(capsys):
+    name = "caf\u00e9 caf\u0065\u0301 \u0645\u0644\u0641 \u5199\u771f \U0001f600"
+    for form in ("jsonl", "csv", "table"):
+        written(form, [{"path": name}])
+        assert name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("title", ["[red]x[/red]", "a\x1b[31mb"])
+def test_a_title_and_a_name_are_no_markup(title, capsys):
+    with Output(["path"], form="table", title=title) as sink:
+        sink.emit({"path": "[bold]:smile:[/bold]"})
+    out = capsys.readouterr().out
+    assert one_line(title) in out
+    assert "[bold]:smile:[/bold]" in out
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv"])
+def test_text_that_a_spreadsheet_would_calculate_begins_with_an_apostrophe(form, capsys):
+    names = ["=1+1", "+cmd|' /C calc'!A0", "-1", "@SUM(A1)", "\uff1d1", "\t=1", "\r=1", "a=b", "", "'"]
+    records = [{"path": name, "similarity": -0.5, "box": [-1]} for name in names]
+    written(form, records)
+    rows = list(
+        csv.DictReader(
+            io.StringIO(capsys.readouterr().out), dialect={"csv": "excel", "tsv": "excel-tab"}[form]
+        )
+    )
+    assert [row["path"] for row in rows] == [
+        *(f"'{name}" for name in names[:5]),
+        "\\t=1",
+        "\\r=1",
+        *names[7:],
+    ]
+    assert {(row["similarity"], row["box"]) for row in rows} == {("-0.5", "[-1]")}

@@ -135,6 +135,15 @@ def test_interrupted_says_how_to_go_on(run, monkeypatch):
     assert "--resume" in done.stderr
 
 
+@pytest.mark.parametrize("device", ["cuda:99", "meta", "gpu"])
+def test_a_device_that_is_not_there_is_said_in_a_line_before_the_work(device, run):
+    done = run("--device", device)
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert f"device '{device}'" in done.stderr
+    assert "use --device" in done.stderr
+
+
 def test_an_unreadable_image_is_named_and_ends_with_2(run, people, tmp_path):
     root = tmp_path / "copy"
     for path in people.rglob("*.png"):

@@ -28,7 +28,8 @@ from facecli.trials import scored as scored_module
 from facecli.trials.labelled import LabelledComparisons, of_samples
 from facecli.trials.pairs import PairSet
 from facecli.trials.samples import Samples
-from facecli.trials.scored import ListedScores, cross_of, curve_of, listed_scores, tails
+from facecli.trials.scored import ListedScores, cross_of, curve_of, listed_scores
+from facecli.trials.tails import tails
 
 
 def made(people=30, each=4, dim=16, noise=1.0, seed=0, failed=()):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import multiprocessing
 import re
 import threading
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,6 +19,7 @@ import pytest
 
 from facecli.errors import WeightsMissing
 from facecli.files import download
+from facecli.files.http_answer import _Redirects
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -33,6 +39,8 @@ class Server:
         self.status = 200
         self.says_length = True
         self.pause_seconds = 0.0
+        self.instead: list[Callable[[BaseHTTPRequestHandler], None]] = []
+        """What the next requests get in place of an answer."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -51,6 +59,10 @@ class Server:
         asked = request.headers.get("Range")
         self.ranges.append(asked)
         time.sleep(self.pause_seconds)
+        if self.instead:
+            with contextlib.suppress(ConnectionError):
+                self.instead.pop(0)(request)
+            return
         if self.status != 200:
             request.send_error(self.status)
             return
@@ -306,3 +318,188 @@ def test_the_one_who_waits_is_told(server, tmp_path):
     first.join()
     assert said == ["another process is fetching weights.pt; waiting for it"]
     assert server.ranges == [None]
+
+
+def answer(status: int = 200, body: bytes | Callable = BODY, **headers: str) -> Callable:
+    """Return an answer with these headers and no others; `body` writes itself if it is a function."""
+
+    def give(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        for name, value in headers.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        if callable(body):
+            body(request.wfile)
+        else:
+            request.wfile.write(body)
+
+    return give
+
+
+def refused(server, target, said, *, sha256=DIGEST, size=None, requests=1, **options):
+    """Fetch, expect an error that says `said` and leaves nothing; return the text of it."""
+    options = {"backoff_seconds": QUICK, **options}
+    with pytest.raises(WeightsMissing, match=said) as caught:
+        download.fetch(server.url, target, sha256=sha256, size=size, **options)
+    assert "give its path as weights" in str(caught.value)
+    assert not target.exists()
+    assert leftovers(target) == []
+    assert len(server.ranges) == requests
+    return str(caught.value)
+
+
+def test_nothing_is_read_past_the_known_size(server, tmp_path):
+    written = []
+
+    def endless(file):
+        while True:
+            file.write(BODY)
+            written.append(len(BODY))
+
+    server.instead = [answer(body=endless)]
+    refused(server, tmp_path / "w", "more than the 1000 bytes that are expected", size=1000)
+    # What lies between the two in buffers of the system, and no more.
+    assert sum(written) < 32 << 20
+
+
+def test_nothing_is_read_without_end_where_no_size_is_known(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "MOST_BYTES", 1000)
+    server.instead = [answer()]
+    refused(server, tmp_path / "w", "more than the 1000 bytes")
+
+
+def test_chunks_past_the_known_size(server, tmp_path):
+    def chunks(file):
+        for _ in range(100):
+            file.write(b"3e8\r\n" + bytes(1000) + b"\r\n")
+        file.write(b"0\r\n\r\n")
+
+    server.instead = [answer(body=chunks, Transfer_Encoding="chunked")]
+    refused(server, tmp_path / "w", "more than the 1500 bytes", size=1500)
+
+
+def test_a_resumed_file_that_goes_on_too_long(server, tmp_path):
+    server.break_after = [1000]
+    said = {"Content_Range": f"bytes 1000-{len(BODY) - 1}/{len(BODY)}", "ETag": '"one"'}
+    server.instead = []
+    with pytest.raises(WeightsMissing):
+        download.fetch(server.url, tmp_path / "w", sha256=DIGEST, backoff_seconds=())
+    server.instead = [answer(206, BODY, **said)]
+    refused(server, tmp_path / "w", f"more than the {len(BODY)} bytes", requests=2)
+
+
+@pytest.mark.parametrize("status", [206, 203, 202, 204])
+def test_only_200_is_a_whole_file(status, server, tmp_path):
+    said = {"Content_Range": f"bytes 0-9/{len(BODY)}", "Content_Length": "10"}
+    server.instead = [answer(status, BODY[:10], **said)]
+    refused(server, tmp_path / "w", f"answered HTTP {status}, which is no whole file", sha256=None)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        f"bytes 0-{len(BODY) - 1}/{len(BODY)}",
+        f"bytes 999-{len(BODY) - 1}/{len(BODY)}",
+        f"bytes 1000-{len(BODY) - 1}/*",
+        "bytes " + "1" * 5000 + "-2/3",
+        "pages 3-4/5",
+        "",
+    ],
+)
+def test_a_part_from_elsewhere_is_not_glued_on(where, server, tmp_path):
+    server.break_after = [1000]
+    rest = BODY[1000:]
+    server.instead = []
+    with pytest.raises(WeightsMissing):
+        download.fetch(server.url, tmp_path / "w", sha256=None, backoff_seconds=())
+    server.instead = [answer(206, rest, Content_Range=where, Content_Length=str(len(rest)), ETag='"one"')]
+    target = download.fetch(server.url, tmp_path / "w", sha256=DIGEST, backoff_seconds=QUICK)
+    assert target.read_bytes() == BODY
+    assert server.ranges == [None, "bytes=1000-", None]
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 1048576\n"
+PAGES = [b"<!DOCTYPE html><title>Sign in</title>", b"\xef\xbb\xbf \n<html>", b"<?xml version='1.0'?><Error/>"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"), [(POINTER, "a Git LFS pointer"), *((page, "a web page") for page in PAGES)]
+)
+@pytest.mark.parametrize(("sha256", "size"), [(None, None), (DIGEST, None), (DIGEST, len(BODY))])
+def test_what_is_no_weights_is_named(body, said, sha256, size, server, tmp_path):
+    server.body = body
+    refused(server, tmp_path / "w", said, sha256=sha256, size=size)
+
+
+def test_a_pointer_that_was_put_there_by_hand(tmp_path):
+    (tmp_path / "w.pt").write_bytes(POINTER)
+    for digest in (None, DIGEST):
+        with pytest.raises(
+            WeightsMissing, match=r"w\.pt: is a Git LFS pointer and no weights; 'git lfs pull'"
+        ):
+            download.check(tmp_path / "w.pt", digest)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pt"]
+
+
+@pytest.mark.parametrize("sha256", [None, DIGEST])
+def test_a_packed_file_that_nobody_asked_for(sha256, server, tmp_path):
+    packed = gzip.compress(BODY)
+    server.instead = [answer(body=packed, Content_Encoding="gzip", Content_Length=str(len(packed)))]
+    refused(server, tmp_path / "w", r"packed \(gzip\)", sha256=sha256)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["file:///etc/hostname", "ftp://127.0.0.1/w", "gopher://x/", "data:,x", "http://[", "http://:x/"],
+)
+def test_a_redirect_to_elsewhere_than_the_web_is_not_followed(place, server, tmp_path):
+    server.instead = [answer(302, b"", Location=place)]
+    with pytest.raises(WeightsMissing, match="cannot fetch the weights"):
+        download.fetch(server.url, tmp_path / "w", sha256=None, backoff_seconds=())
+    assert leftovers(tmp_path / "w") == []
+
+
+def test_a_redirect_is_followed_but_not_for_ever(server, tmp_path):
+    server.instead = [answer(302, b"", Location=f"{server.url}/elsewhere", Content_Length="0")]
+    assert download.fetch(server.url, tmp_path / "w", sha256=DIGEST).read_bytes() == BODY
+    server.instead = [answer(302, b"", Location=server.url, Content_Length="0")] * 20
+    with pytest.raises(WeightsMissing, match="HTTP 302"):
+        download.fetch(server.url, tmp_path / "x", sha256=DIGEST, backoff_seconds=())
+
+
+def test_a_redirect_from_https_to_http_is_not_followed():
+    request = urllib.request.Request("https://a.b/w")
+    with pytest.raises(urllib.error.URLError, match="leads on to http"):
+        _Redirects().redirect_request(request, None, 302, "Found", {}, "http://a.b/w")
+    assert _Redirects().redirect_request(request, None, 302, "Found", {}, "https://c.d/w") is not None
+
+
+def test_a_server_that_drips_is_given_up(server, tmp_path):
+    def drips(file):
+        for byte in BODY[:100]:
+            file.write(bytes([byte]))
+            file.flush()
+            time.sleep(0.05)
+
+    server.instead = [answer(body=drips, Content_Length=str(len(BODY)))]
+    began = time.monotonic()
+    with pytest.raises(WeightsMissing, match="too slowly"):
+        download.fetch(server.url, tmp_path / "w", sha256=DIGEST, timeout_seconds=0.3, backoff_seconds=())
+    assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        answer(body=b"xx", Content_Length="9" * 5000),
+        answer(body=b"5\r\nab", Transfer_Encoding="chunked"),
+        answer(body=b"zz\r\n", Transfer_Encoding="chunked"),
+        answer(body=BODY[:10], Content_Length="-5"),
+        lambda request: request.wfile.write(b"no HTTP at all\r\n\r\n"),
+        lambda request: request.wfile.write(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n"),
+    ],
+)
+def test_answers_that_make_no_sense(first, server, tmp_path):
+    server.instead = [first]
+    with pytest.raises(WeightsMissing, match="cannot fetch the weights"):
+        download.fetch(server.url, tmp_path / "w", sha256=DIGEST, backoff_seconds=())

@@ -26,7 +26,7 @@ from facecli.gallery.gallery import Gallery
 from facecli.gallery.refresh import refresh
 from facecli.gallery.searchable import Candidate
 from facecli.gallery.store import derived, int8_copy, row_owners, vacuum, writer
-from facecli.gallery.store.reader import MATRIX
+from facecli.gallery.store.files import MATRIX
 from facecli.gallery.store.writer import Store
 
 KINDS = (b"face", b"face", b"face", b"face", b"group", b"noface", b"small", b"broken")

@@ -21,11 +21,10 @@ from facecli.files.npy import HEADER_BYTES
 from facecli.gallery.gallery import Gallery
 from facecli.gallery.refresh import refresh
 from facecli.gallery.store import derived, vacuum
+from facecli.gallery.store.files import INDEX, MATRIX
 from facecli.gallery.store.fingerprint import stat_text
 from facecli.gallery.store.folder import store_folders
-from facecli.gallery.store.index import INDEX
 from facecli.gallery.store.location import places
-from facecli.gallery.store.reader import MATRIX
 from facecli.gallery.store.vacuum import compact
 from facecli.gallery.upkeep.check import check
 from facecli.gallery.upkeep.forget import forget

@@ -33,7 +33,7 @@ from facecli.gallery.upkeep.take_in import import_templates
 from facecli.templates.blocks import read_blocks
 from facecli.templates.npy_output import NpyOutput
 from facecli.templates.reading import read_npy
-from facecli.templates.records import ROW_COLUMNS, SCHEMA, numbers
+from facecli.templates.records import QUALITY_COLUMNS, ROW_COLUMNS, SCHEMA, numbers
 
 ID = f"standin-{DIM}"
 
@@ -143,7 +143,7 @@ def test_an_export_says_that_a_row_of_the_index_is_damaged(root, tmp_path):
         connection.execute("UPDATE contents SET geometry = '{'")
     with (
         exported(root, embedder_id=ID, dim=DIM, cache_dir=tmp_path / "cache") as (_, records),
-        pytest.raises(BadInput, match=f"{INDEX}: is not JSON"),
+        pytest.raises(DatabaseError, match=f"{INDEX} is damaged .it holds what is no place of a face"),
     ):
         list(records)
 
@@ -272,8 +272,8 @@ def test_what_is_no_template_is_refused_and_no_database_made(root, tmp_path, cha
         (",Bo\n", ",\n", BadInput, "row 2: '' cannot name a subject"),
         (",Bo\n", "\n", BadInput, "row 2: cannot be read"),
         (
-            "2,1.0,2.0,3.0,4.0,0.9,standin-16,Bo",
-            "2,1,2,3,x,1,standin-16,Bo",
+            "2,1.0,2.0,3.0,4.0,0.9,standin-16,,,Bo",
+            "2,1,2,3,x,1,standin-16,,,Bo",
             BadInput,
             "row 2: cannot be read",
         ),
@@ -497,6 +497,8 @@ def test_rank_correlation_is_scipys(pairs):
 
 def test_columns_of_an_export_begin_like_those_of_embed(tmp_path):
     npy = write_file(tmp_path / "x.npy", ROWS)
-    assert npy.with_suffix(".csv").read_text().splitlines()[0] == ",".join([*ROW_COLUMNS, "subject"])
+    assert npy.with_suffix(".csv").read_text().splitlines()[0] == ",".join(
+        [*ROW_COLUMNS, *QUALITY_COLUMNS, "subject"]
+    )
     write_file(npy, ROWS[:1])
     assert np.load(npy).shape == (1, DIM)

@@ -873,7 +873,7 @@ def test_a_damaged_index_is_set_aside_and_made_again(people, cache, settled, dam
         Gallery.open(people, "standin-16", DIM, cache_dir=cache)
     if damage == "text":
         # What was opened before says so, instead of answering from what is left.
-        with pytest.raises(DatabaseError, match=r"damaged .*delete index.sqlite"):
+        with pytest.raises(DatabaseError, match=r"damaged .*a repair sets it aside"):
             found.search(template(b"ada 1"), 1)
     notices = []
     mended, _ = refresh(people, StandIn(), cache_dir=cache, notify=notices.append)

@@ -19,12 +19,11 @@ from facecli.errors import DatabaseError, NoFace
 from facecli.files import npy
 from facecli.files.npy import append_rows, map_rows, write_empty
 from facecli.gallery.store import derived, int8_copy, row_owners, writer
+from facecli.gallery.store.files import COMPACT, INDEX, MATRIX, SWAP, Damaged
 from facecli.gallery.store.fingerprint import NO_PHOTOS, fingerprint, stat_text, state
-from facecli.gallery.store.index import INDEX, Damaged, locked
-from facecli.gallery.store.int8_copy import COMPACT
+from facecli.gallery.store.index import locked
 from facecli.gallery.store.location import places
 from facecli.gallery.store.names import Photo
-from facecli.gallery.store.reader import MATRIX
 from facecli.gallery.store.vacuum import compact as compact_store
 from facecli.gallery.store.writer import Store
 from facecli.templates.template import Enrolled
@@ -276,9 +275,9 @@ def test_a_copy_made_beside_a_compaction_is_of_one_moment(tmp_path, monkeypatch)
         commit(store, range(100, 130), "Bea")
         commit(store, range(100))
     compaction = threading.Thread(target=compact_store, args=(source, DIM), kwargs={"forget": b"Bea"})
-    asked = Store._facts
+    asked = Store.fact
 
-    def facts(store, key):
+    def fact(store, key):
         found = asked(store, key)
         if key == "swap" and threading.current_thread() is threading.main_thread() and not compaction.ident:
             compaction.start()
@@ -286,7 +285,7 @@ def test_a_copy_made_beside_a_compaction_is_of_one_moment(tmp_path, monkeypatch)
         return found
 
     with Store.reading(source, DIM) as store:
-        monkeypatch.setattr(Store, "_facts", facts)
+        monkeypatch.setattr(Store, "fact", fact)
         store.copy_to(target)
     compaction.join()
     monkeypatch.undo()
@@ -526,25 +525,25 @@ def test_a_compaction_that_was_cut_off_is_finished(tmp_path, renamed):
     with Store.writing(tmp_path, DIM, None) as store:
         commit(store, range(4))
         before = store.snapshot()
-    write_empty(tmp_path / "swap.npy", DIM)
-    append_rows(tmp_path / "swap.npy", 0, np.stack([template(b"%d" % at) for at in (3, 1)]))
+    write_empty(tmp_path / SWAP, DIM)
+    append_rows(tmp_path / SWAP, 0, np.stack([template(b"%d" % at) for at in (3, 1)]))
     connection = sqlite3.connect(tmp_path / INDEX)
     derived.prepare(connection)
     connection.execute("DELETE FROM samples WHERE path IN (?, ?)", (b"000.jpg", b"002.jpg"))
     connection.execute("DELETE FROM contents WHERE row IN (0, 2)")
     connection.execute("UPDATE contents SET row = 0 WHERE row = 3")
     derived.recount(connection)
-    connection.execute("INSERT INTO facts VALUES ('swap', 'swap.npy')")
+    connection.execute("INSERT INTO facts VALUES ('swap', 'templates.npy.swap')")
     connection.commit()
     connection.close()
     if renamed:
-        os.replace(tmp_path / "swap.npy", tmp_path / MATRIX)
+        os.replace(tmp_path / SWAP, tmp_path / MATRIX)
     for open_ in (lambda: Store.reading(tmp_path, DIM), lambda: Store.writing(tmp_path, DIM, None)):
         with open_() as store:
             now = store.snapshot()
             assert store.samples() == [(b"Ada", b"001.jpg", 1), (b"Ada", b"003.jpg", 0)]
         np.testing.assert_array_equal(now.templates, [template(b"3"), template(b"1")])
-    assert not (tmp_path / "swap.npy").exists()
+    assert not (tmp_path / SWAP).exists()
     assert before.templates[3].tobytes() == template(b"3").tobytes()
     np.testing.assert_array_equal(np.load(tmp_path / MATRIX), now.templates)
 
@@ -615,9 +614,11 @@ class TestCompact:
         (tmp_path / COMPACT).write_bytes(kept)
         assert_copied(tmp_path, 0)
 
-    def test_where_it_cannot_be_the_store_does_without(self, tmp_path):
+    def test_a_folder_in_its_place_makes_way(self, tmp_path):
         (tmp_path / COMPACT).mkdir()
+        (tmp_path / COMPACT / "theirs").touch()
         with Store.writing(tmp_path, DIM, None) as store:
             commit(store, range(100))
-        assert_copied(tmp_path, 0)
+        assert (tmp_path / f"{COMPACT}.damaged" / "theirs").exists()
+        assert_copied(tmp_path, 64)
         assert_holds(tmp_path, 100)

@@ -270,6 +270,10 @@ def test_a_grey_network_sees_no_colour():
         ({"base": "dlib", "head": [0]}, "'architecture.head' must hold whole numbers"),
         ({"base": "dlib", "head": 3}, "'architecture.head' must be a list"),
         ({"base": "dlib", "width": 3}, "unknown key 'architecture.width'"),
+        ({"base": "dlib", "head": [10**12]}, "'architecture.head' must hold at most 8 numbers up to 8192"),
+        ({"base": "dlib", "head": [64] * 9}, "'architecture.head' must hold at most 8 numbers"),
+        ({"base": "small-cnn", "dim": 10**9}, "'architecture.dim' must be at most 8192"),
+        ({"base": "small-cnn", "width": 10**30}, "'architecture.width' must be at most 1024"),
         ({"base": "small-cnn", "grey": 1}, "'architecture.grey' must be true or false"),
     ],
 )

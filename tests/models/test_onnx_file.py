@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from facecli.errors import BadInput, NoSuchFile, UsageError
+from facecli.errors import BadInput, NoSuchFile, UsageError, WeightsMissing
 from facecli.models import onnx_file, registry, runtime
 from facecli.models.spec import KnownAnswer
 
@@ -119,6 +119,19 @@ def test_missing_contract_shows_one_that_can_be_pasted(model):
         ({"input_size": 0}, "'input_size' must be a whole number above zero"),
         ({"input_size": "8"}, "'input_size' must be a whole number"),
         ({"input_size": True}, "'input_size' must be a whole number"),
+        ({"input_size": 20000}, "'input_size' must be at most 1024, not 20000"),
+        ({"input_size": 10**400}, "'input_size' must be at most 1024, not 1"),
+        ({"mean": 1e308}, "'mean' must be between -1e+06 and 1e+06"),
+        ({"mean": [0, 0, -1e38]}, "'mean' must be between"),
+        ({"std": 1e-320}, "'std' must be between 1e-06 and 1e+06"),
+        ({"std": [1, 1e300, 1]}, "'std' must be between"),
+        ({"crop_margin": 1e9}, "'crop_margin' must be at most 10"),
+        ({"template": [[1e308, 0]] * 5}, "'template' must lie on the chip"),
+        ({"template": [[-99, 0], [3, 3], [4, 4], [5, 5], [6, 6]]}, "'template' must lie on the chip"),
+        ({"template": [[4, 4]] * 5}, "'template' must be points apart"),
+        ({"dim": 10**9}, "'dim' must be at most 8192"),
+        ({"mirror": "x" * 100_000}, "'mirror' must be true or false, not \"xxx"),
+        ({"channel_order": ["x"] * 100_000}, "'channel_order' must be a text, not [\"x\""),
         ({"channel_order": "GBR"}, "'channel_order' must be RGB or BGR"),
         ({"mean": [1, 2]}, "'mean' must be a number or three, not 2"),
         ({"mean": "1"}, "'mean' must be a number"),
@@ -146,9 +159,13 @@ def test_faults_name_file_and_key(model, change, says):
         onnx_file.read_spec(model)
     assert says in str(caught.value)
     assert "model." in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff\xfe", b"3"])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"[]", b"\xff\xfe", b"3", b"[" * 100_000, b'{"dim": 1' + b"0" * 5000 + b"}", b'{"a":' * 9999],
+)
 def test_contracts_that_are_no_objects(model, text):
     model.with_suffix(".json").write_bytes(text)
     with pytest.raises(BadInput, match="model.json"):
@@ -277,6 +294,30 @@ def test_weights_in_a_second_file_are_refused_with_the_remedy(tmp_path):
     contract(path, CONTRACT)
     with pytest.raises(BadInput, match="second file.*onnx.save"):
         onnx_file.read_spec(path)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 32 + b"\nsize 130\n"
+
+
+@pytest.mark.parametrize("change", [{}, {"dim": 4}])
+def test_a_git_lfs_pointer_is_called_one(change, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(POINTER)
+    contract(path, CONTRACT | change)
+    with pytest.raises(
+        WeightsMissing, match=r"model.onnx: is a Git LFS pointer and no weights; 'git lfs pull'"
+    ):
+        registry.load_network(onnx_file.read_spec(path), cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize("weights", [np.nan, np.inf])
+def test_a_network_of_what_is_not_finite_is_refused_when_it_is_prepared(weights, tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "WEIGHTS", np.full_like(WEIGHTS, weights))
+    path = write(tmp_path / "model.onnx")
+    contract(path, CONTRACT)
+    network = registry.load_network(onnx_file.read_spec(path), cache_dir=tmp_path)
+    with pytest.raises(BadInput, match="model.onnx: the network gives numbers that are not finite"):
+        runtime.export(network, cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello world, no onnx", b"\x00" * 100])

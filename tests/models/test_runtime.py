@@ -168,8 +168,26 @@ def test_torch_agrees_with_onnx_runtime(cache_dir):
         np.testing.assert_allclose(torch, onnx, atol=1e-4)
 
 
-@pytest.mark.parametrize("device", ["cuda:99", "gpu", "", "torchx", "CPU:x"])
+@pytest.mark.parametrize(
+    "device", ["cuda:99", "cuda:-1", "cuda:99999999999999999999", "gpu", "", "torchx", "CPU:x", "meta", "xla"]
+)
 def test_an_unknown_device_is_refused_with_the_known_ones(device, cache_dir):
     said = f"(unknown device '{device}'|the device '{device}' cannot be used \\(.*\\)); use the device cpu, torch, cuda"
     with pytest.raises(UsageError, match=said):
         runtime.load(NETWORK, cache_dir=cache_dir, device=device)
+
+
+@pytest.mark.slow
+def test_onnx_runtime_keeps_no_record_of_its_use(builds, tmp_path):
+    """It writes what it would send to its makers into the user's cache folder."""
+    network, _ = builds
+    path = runtime.export(network, cache_dir=tmp_path / "cache")
+    (tmp_path / "home").mkdir()
+    code = (
+        "import sys\nfrom facecli.models import runtime\n"
+        "runtime.engine().InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"
+    )
+    env = {**os.environ, "HOME": str(tmp_path / "home"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    env.pop("XDG_CACHE_HOME", None)
+    subprocess.run([sys.executable, "-c", code, str(path)], env=env, check=True)
+    assert list((tmp_path / "home").rglob("*")) == []

@@ -12,13 +12,19 @@ from facecli.recognition.identify import Identified, Ranked, Unidentified
 from facecli.recognition.verify import ListedVerdict, SubjectVerdict, Uncompared, Verdict
 from facecli.templates.template import FacePlace
 
-PLACE = FacePlace(0, 2, (1.0, 2.0, 30.5, 40.0), 0.9987)
+PLACE = FacePlace(0, 2, (1.0, 2.0, 30.5, 40.0), 0.9987, 98.5)
 DECISION = vars(Rule(0.5, None, None, "").judge(0.75))
 PAIR = {**DECISION, "left": "a.jpg", "right": "b.jpg", "left_face": PLACE, "embedder_id": "e"}
 
 DECIDED = {
     **{"similarity": 0.75, "threshold": 0.5, "match": True, "fmr": None, "fnmr": None, "probability": None},
-    "left_face": {"face": 0, "n_faces": 2, "box": [1.0, 2.0, 30.5, 40.0], "face_probability": 0.9987},
+    "left_face": {
+        "face": 0,
+        "n_faces": 2,
+        "box": [1.0, 2.0, 30.5, 40.0],
+        "face_probability": 0.9987,
+        "quality": 98.5,
+    },
     "right_face": None,
     "embedder_id": "e",
 }
@@ -66,6 +72,7 @@ def test_who_a_face_is_can_be_hashed_and_recorded():
             "n_faces": 2,
             "box": [1.0, 2.0, 30.5, 40.0],
             "face_probability": 0.9987,
+            "quality": 98.5,
         },
         **{"subject": "Ada", "match": True, "similarity": 0.75, "threshold": 0.5, "fmr": 1e-3, "fnmr": 1e-2},
         **{"expected_false_alarms": 0.02, "fpir": None, "candidates": [vars(best)]},

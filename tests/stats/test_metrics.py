@@ -364,6 +364,11 @@ def test_cross_comparisons_need_no_list():
     np.testing.assert_allclose(listed, cross, rtol=1e-5)
 
 
+def test_more_draws_than_fit_into_memory_are_refused():
+    with pytest.raises(UsageError, match="100000000 replicates of 9 people are more than memory should hold"):
+        IdentityBootstrap(9, replicates=100_000_000)
+
+
 def test_no_error_leaves_the_exact_bound_and_one_seed_one_answer():
     left, right, error = some_pairs(50, 400, 4)
     intervals = []

@@ -14,6 +14,7 @@ from conftest import GROUP, iou
 from PIL import Image
 
 from facecli.errors import (
+    BadInput,
     FaceError,
     NoFace,
     NoSuchFile,
@@ -108,6 +109,28 @@ def test_templates_are_unit_rows_that_tell_people_apart(embedder, people):
     for i in (0, 2, 4):
         same = similarities[i, i + 1]
         assert same == max(similarities[i, j] for j in range(6) if j != i)
+
+
+@pytest.mark.parametrize("output", [np.nan, np.inf, -np.inf, 0.0])
+def test_a_template_without_a_direction_is_an_error_of_its_photo(output, embedder, people):
+    """Never a record, never enrolled; the photos beside it are not touched."""
+    paths = [people / name / "1.jpg" for name in ("Clara", "Hugo", "Imani")]
+    calls = []
+
+    def spoilt(batch):
+        calls.append(len(batch))
+        (rows,) = embedder._network(batch)
+        # The first of the second batch, and its mirror image.
+        rows[0] = output if (len(calls) - 1) // (1 + embedder.spec.mirror) == 1 else rows[0]
+        return [rows]
+
+    for way in ("embed", "enrol"):
+        results = list(getattr(other(embedder, _network=spoilt), way)(photos(paths)))
+        assert [isinstance(result, BadInput) for result in results] == [False, True, False]
+        assert str(results[1]) == (
+            f"{paths[1]}: the network's output for a face is zero or not finite; check the model and its contract"
+        )
+        calls.clear()
 
 
 @pytest.mark.slow

@@ -13,7 +13,14 @@ from facecli.errors import BadInput, EmbedderMismatch, NoFace, NoSuchFile, Usage
 from facecli.faces.face import Face
 from facecli.templates.npy_output import NpyOutput
 from facecli.templates.reading import parse_record, read_npy
-from facecli.templates.records import ROW_COLUMNS, SCHEMA, embed_record, failed_record, rows_path
+from facecli.templates.records import (
+    QUALITY_COLUMNS,
+    ROW_COLUMNS,
+    SCHEMA,
+    embed_record,
+    failed_record,
+    rows_path,
+)
 from facecli.templates.template import Embedded, FaceTemplate, FailedProbe, Probe, probes_of
 
 DIM, ID = 6, "net-1"
@@ -51,6 +58,9 @@ def test_a_record_has_the_schema_of_the_readme():
         "box",
         "landmarks",
         "probability",
+        "quality",
+        "quality_parts",
+        "strictness",
         "embedder_id",
         "embedding",
     ]
@@ -70,6 +80,43 @@ def test_what_embed_writes_is_read_back_to_the_bit():
         assert probe.embedding.tobytes() == found.faces[0].embedding.tobytes()
         (direct,) = probes_of(found)
         assert (probe.path, probe.place) == (direct.path, direct.place)
+
+
+def test_quality_and_strictness_are_read_back_and_may_be_missing():
+    (record,) = records(embedded("a.jpg", 1))
+    told = parsed(json.dumps({**record, "quality": 41.5, "strictness": 0.0625}))
+    assert (told.place.quality, told.strictness) == (41.5, 0.0625)
+    older = parsed(
+        json.dumps({key: value for key, value in record.items() if key not in ("quality", "strictness")})
+    )
+    assert (older.place.quality, older.strictness) == (None, 0.0)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"quality": 101},
+        {"quality": "good"},
+        {"strictness": -1},
+        {"face": 0.5},
+        {"face": True},
+        {"n_faces": -1},
+        {"probability": 1.5},
+        {"box": [1, 2, 3]},
+        {"box": [1e300, 2, 3, 4]},
+        {"box": "left"},
+    ],
+)
+def test_a_face_that_cannot_be_is_refused(nonsense):
+    (record,) = records(embedded("a.jpg", 1))
+    with pytest.raises(BadInput, match=f"'{next(iter(nonsense))}' is no"):
+        parsed(json.dumps({**record, **nonsense}))
+
+
+def test_a_path_that_no_file_can_have_is_refused():
+    (record,) = records(embedded("a.jpg", 1))
+    with pytest.raises(BadInput, match="has a 'path' that no file can have"):
+        parsed(json.dumps({**record, "path": "\ud800"}))
 
 
 def test_failures_pass_through_as_they_came():
@@ -151,7 +198,7 @@ def test_a_npy_file_and_its_table_say_what_the_records_said(npy):
     array = np.load(npy, mmap_mode="r")
     assert (array.dtype, array.shape) == (np.float32, (3, DIM))
     rows = list(csv.reader(rows_path(npy).open(encoding="utf-8", newline="")))
-    assert rows[0] == ROW_COLUMNS
+    assert rows[0] == ROW_COLUMNS + QUALITY_COLUMNS
     assert [row[0] for row in rows[1:]] == ["0", "1", "2"]
     assert sorted(p.name for p in npy.parent.iterdir()) == ["faces.csv", "faces.npy"]
 

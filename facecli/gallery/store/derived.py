@@ -9,9 +9,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from facecli.gallery.store import row_owners
 from facecli.gallery.store.fingerprint import fingerprint, state
+from facecli.gallery.store.values import COUNT, ID, OWNER, PATH, ROW, STAT, Kind, checked
 
 _TOUCH_CONTENT = "INSERT OR IGNORE INTO touched SELECT id FROM contents WHERE digest = ?"
 _TOUCH_SAMPLE = (
@@ -47,17 +49,17 @@ def counting(
     connection.execute("DELETE FROM touched")
     connection.executemany(_TOUCH_CONTENT, [(digest,) for digest in digests])
     connection.executemany(_TOUCH_SAMPLE, places)
-    before = {subject: counts for subject, *counts in connection.execute(_COUNTS)}
-    rows = {row for row, _ in connection.execute(_OWNERS)}
+    before = {subject: counts for subject, *counts in _asked(connection, _COUNTS, ID, COUNT, COUNT, COUNT)}
+    rows = {row for row, _ in _asked(connection, _OWNERS, ROW, OWNER)}
     yield
     connection.executemany(_TOUCH_CONTENT, [(digest,) for digest in digests])
-    after = {subject: counts for subject, *counts in connection.execute(_COUNTS)}
+    after = {subject: counts for subject, *counts in _asked(connection, _COUNTS, ID, COUNT, COUNT, COUNT)}
     changes = []
     for subject in before.keys() | after.keys():
         pairs = zip(after.get(subject, (0, 0, 0)), before.get(subject, (0, 0, 0)), strict=True)
         changes.append((*(new - old for new, old in pairs), subject))
     connection.executemany(_ADD, changes)
-    owned = connection.execute(_OWNERS).fetchall()
+    owned = _asked(connection, _OWNERS, ROW, OWNER)
     rows.difference_update(row for row, _ in owned)
     row_owners.put(connection, owned + [(row, row_owners.NOBODY) for row in rows])
 
@@ -74,9 +76,18 @@ def recount(connection: sqlite3.Connection) -> None:
 def seal(connection: sqlite3.Connection) -> None:
     """Give subjects that lost their fingerprints new ones, where the states of all their photos are known."""
     for (subject,) in connection.execute("SELECT id FROM subjects WHERE fingerprint IS NULL").fetchall():
-        photos = connection.execute(
-            "SELECT path, stat FROM samples WHERE subject = ? AND stat IS NOT NULL ORDER BY path", (subject,)
-        ).fetchall()
+        photos = checked(
+            connection.execute(
+                "SELECT path, stat FROM samples WHERE subject = ? AND stat IS NOT NULL ORDER BY path",
+                (subject,),
+            ).fetchall(),
+            PATH,
+            STAT,
+        )
         if all(stat for _, stat in photos):
             digest = fingerprint([state(path, stat) for path, stat in photos])
             connection.execute("UPDATE subjects SET fingerprint = ? WHERE id = ?", (digest, subject))
+
+
+def _asked(connection: sqlite3.Connection, statement: str, *kinds: Kind) -> list[Any]:
+    return checked(connection.execute(statement).fetchall(), *kinds)

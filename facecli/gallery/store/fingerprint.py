@@ -30,6 +30,6 @@ def stat_text(size: int, mtime_ns: int, ctime_ns: int, inode: int) -> str:
 
 
 def state(path: bytes, stat: str) -> tuple[bytes, int, int, int, int]:
-    """Return the state of a photo that `stat_text` wrote down."""
+    """Return the state of a photo that `stat_text` wrote down: text of the kind `values.STAT`, not empty."""
     size, mtime_ns, ctime_ns, inode = map(int, stat.split())
     return path, size, mtime_ns, ctime_ns, inode

@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from facecli.errors import printable
+from facecli.errors import DatabaseError, printable
+from facecli.files.npy import is_matrix
+from facecli.files.own import is_own
 from facecli.gallery.store import index
+from facecli.gallery.store.facts import fact
+from facecli.gallery.store.files import MATRIX, OWN, Damaged, is_left_over
 from facecli.gallery.store.index import explained, opened
-from facecli.gallery.store.location import places
-from facecli.gallery.store.reader import MATRIX
-
-SWAP = f"{MATRIX}.swap"
-"""Where a compaction writes the new matrix."""
-
-_OWN = (MATRIX, SWAP, index.INDEX, f"{index.INDEX}-journal", "lock")
+from facecli.gallery.store.location import check_no_links, places
+from facecli.gallery.store.unit import NoTemplate
 
 
 @dataclass(frozen=True)
@@ -39,23 +38,40 @@ def store_folders(root: Path, cache_dir: Path) -> list[StoreFolder]:
     place = places(root, "any", cache_dir)
     found = []
     for home, beside in ((place.inner.parent, True), (place.outer.parent, False)):
-        for folder in sorted(home.iterdir()) if home.is_dir() else []:
-            if folder.is_dir() and (index.exists(folder) or left_over(folder)):
-                found.append(StoreFolder(folder, unquote(folder.name), beside))
+        for folder in _listed(home):
+            check_no_links(root, folder)
+            if index.exists(folder) or left_over(folder):
+                found.append(StoreFolder(folder, printable(unquote(folder.name)), beside))
     return found
+
+
+def _listed(home: Path) -> list[Path]:
+    """Return the folders of stores in `home`, none where it is no folder or may not be listed."""
+    try:
+        return sorted(folder for folder in home.iterdir() if folder.is_dir() and folder.suffix != ".damaged")
+    except OSError:
+        return []
 
 
 @contextmanager
 def advised(root: Path) -> Iterator[None]:
-    """Add to the error of a damaged index in the database in `root` what to do about it."""
+    """Add to the error of a damaged store of the database in `root` where it is and what to do about it."""
     try:
         yield
-    except index.Damaged as error:
-        raise index.Damaged(
+    except Damaged as error:
+        raise Damaged(
             error.what,
-            path=error.path,
+            path=error.path if error.path is not None else root,
             hint="a repair sets it aside, and the photos are enrolled again",
             advice="check_repair",
+            values={"root": printable(root)},
+        ) from error
+    except NoTemplate as error:
+        raise DatabaseError(
+            error.what,
+            path=root,
+            hint="a repair forgets it, and a refresh makes it anew",
+            advice="repair_templates",
             values={"root": printable(root)},
         ) from error
 
@@ -63,15 +79,10 @@ def advised(root: Path) -> Iterator[None]:
 def dim_of(folder: Path) -> int:
     """Return how many numbers a template of the store in `folder` has; raises `Damaged` and `DatabaseError`."""
     with opened(folder) as connection, explained(folder):
-        found = connection.execute("SELECT value FROM facts WHERE key = 'dim'").fetchone()
-    if found is None:
-        raise index.Damaged(f"{index.INDEX} lacks the fact 'dim'", path=folder)
-    return int(found[0])
-
-
-def made_from_matrix(folder: Path) -> list[Path]:
-    """Return the files of a store that are made from its matrix and can be made again."""
-    return [path for path in _files(folder) if path.name not in _OWN and not _is_left_over(path)]
+        dim: int = fact(connection, "dim")
+        if is_own(folder / MATRIX) and not is_matrix(folder / MATRIX, dim):
+            raise Damaged(f"{MATRIX} is damaged (it is no matrix of {dim} numbers a row)", path=folder)
+    return dim
 
 
 def left_over(folder: Path) -> list[Path]:
@@ -79,19 +90,15 @@ def left_over(folder: Path) -> list[Path]:
 
     Those of a writer at work look the same: hold the lock before removing any.
     """
-    return [path for path in _files(folder) if _is_left_over(path)]
+    with closing(os.scandir(folder)) as entries:
+        return sorted(
+            Path(entry.path)
+            for entry in entries
+            if is_left_over(entry.name) and not entry.is_dir(follow_symlinks=False)
+        )
 
 
 def sizes(folder: Path) -> dict[str, int]:
     """Return the bytes of each file of a store by its name."""
-    return {path.name: path.stat().st_size for path in _files(folder)}
-
-
-def _is_left_over(path: Path) -> bool:
-    name = path.name.removesuffix("-journal")
-    return name.endswith((".part", ".damaged"))
-
-
-def _files(folder: Path) -> list[Path]:
-    with closing(os.scandir(folder)) as entries:
-        return sorted(Path(entry.path) for entry in entries if entry.is_file(follow_symlinks=False))
+    names = sorted([*OWN, *(path.name for path in left_over(folder))])
+    return {name: os.lstat(folder / name).st_size for name in names if is_own(folder / name)}

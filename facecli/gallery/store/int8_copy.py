@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facecli.files.npy import append_rows, is_matrix, map_rows, write_empty
+from facecli.gallery.store.unit import LONGEST, are_unit
 
-COMPACT = "compact.npy"
 WORTH_BYTES = 64 << 20
 """A smaller matrix is read about as fast as it is."""
 CHUNK_BYTES = 8 << 20
@@ -80,12 +80,18 @@ class Compact:
         scales, errors, codes = np.split(raw[:, _NAME_BYTES:], [4 * rows, 8 * rows], axis=1)
         return cls(codes.reshape(len(raw), rows, dim), scales.view("<f4"), errors.view("<f4"))
 
+    def is_of_templates(self, chunk: int) -> bool:
+        """Say whether templates can have the scales and errors of a chunk."""
+        # Not a number compares as false.
+        scales, errors = self.scales[chunk], self.errors[chunk]
+        return bool((np.abs(scales) <= LONGEST).all() and (np.abs(errors) <= LONGEST).all())
+
     def agrees(self, templates: NDArray[np.float32]) -> bool:
         """Say whether the codes are those of the first rows of `templates`, float32 [N, D], within the errors.
 
         Reads all of both.
         """
-        if self.n_rows > len(templates):
+        if self.n_rows > len(templates) or not all(map(self.is_of_templates, range(len(self.codes)))):
             return False
         rows = self.codes.shape[1]
         for chunk, (codes, scales, errors) in enumerate(
@@ -123,8 +129,11 @@ def extend(path: Path, templates: NDArray[np.float32], identity: bytes) -> None:
         write_empty(path, width)
     step = max(1, _APPEND_BYTES // (4 * width))
     for first in range(there, whole, step):
-        chunks = _chunks(templates, first, min(first + step, whole), identity)
-        append_rows(path, first, chunks.view("<f4"))
+        last = min(first + step, whole)
+        if not are_unit(templates[first * chunk_rows(dim) : last * chunk_rows(dim)]).all():
+            # Of a broken row, which may be nobody's, there is no copy: it is left to a search of the matrix.
+            return
+        append_rows(path, first, _chunks(templates, first, last, identity).view("<f4"))
 
 
 def forget_from(path: Path, first: int, dim: int) -> None:

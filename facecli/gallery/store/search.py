@@ -24,9 +24,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from facecli.gallery.store.files import COMPACT, MATRIX
 from facecli.gallery.store.int8_copy import Compact, quantise
+from facecli.gallery.store.unit import LONGEST, NoTemplate
 
-LENGTH = 1.001
+LENGTH = LONGEST
 """No template is longer: unit rows are not, however they were rounded."""
 
 _GROUP = 128
@@ -88,7 +90,8 @@ def best_rows(
 ) -> list[Best]:
     """Return, for each probe, the `top` owners with the most similar rows; fewer where there are fewer.
 
-    `templates` float32 [N, D] and `probes` float32 [M, D] are finite and no longer than `LENGTH`; `top` >= 1.
+    `templates` float32 [N, D] and `probes` float32 [M, D] are finite and no longer than `LENGTH`; `top` >= 1. Raises
+    `DatabaseError` where the similarity of one that may be among the best shows that it is not.
     `owners` [N] says whose a row is: a row of a negative owner is nobody's and is passed over; without `owners`,
     each row owns itself. `shared` are rows and their owners, [S] each, that count too: a row of several owners
     appears there once for each, and has a negative one in `owners`. `exclude` [M] names a row for each probe
@@ -142,7 +145,8 @@ def _float_blocks(
         # For one probe NumPy's own sum runs at the speed of memory: on one thread twice as fast as BLAS, and ten
         # times where the cores are busy.
         one = len(probes) == 1
-        scores = np.einsum("nd,d->n", rows, probes[0])[:, None] if one else rows @ probes.T
+        with np.errstate(over="ignore", invalid="ignore"):
+            scores = np.einsum("nd,d->n", rows, probes[0])[:, None] if one else rows @ probes.T
         yield _Block(start, scores, units, bounds)
 
 
@@ -176,6 +180,8 @@ def _code_blocks(probes: NDArray[np.float32], compact: Compact, chunks: range) -
     packed = numkong.dots_pack(codes) if len(probes) > 1 or dim < _LONG_ROW else None
     step = max(64, _SCORES // len(probes))
     for chunk in chunks:
+        if not compact.is_of_templates(chunk):
+            raise NoTemplate(f"{COMPACT} holds what no template leaves out")
         error = float(compact.errors[chunk].max())
         bounds = lengths * error + left_out * (LENGTH + error) + dim * _UNDERFLOW
         bounds += (lengths + left_out) * (LENGTH + error) * _ROUNDING
@@ -190,7 +196,7 @@ def _code_blocks(probes: NDArray[np.float32], compact: Compact, chunks: range) -
             yield _Block(chunk * n_rows + start, scores, units, bounds)
 
 
-def _lengths(rows: NDArray[np.float32]) -> NDArray[np.float64]:
+def _lengths(rows: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(rows.astype(np.float64), axis=1))
 
 
@@ -211,7 +217,16 @@ def _compared(
     found = np.empty(len(rows))
     step = max(1, _NUMBERS // templates.shape[1])
     for part in (slice(start, start + step) for start in range(0, len(rows), step)):
-        found[part] = (templates[rows[part]] * probes[at[part]]).sum(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            found[part] = (templates[rows[part]] * probes[at[part]]).sum(axis=1)
+    # Not a number compares as false.
+    wrong = np.flatnonzero(~(np.abs(found) <= LONGEST))
+    if len(wrong):
+        # Probes may be longer, and it is the rows that are asked about.
+        reach = LONGEST * _lengths(probes[at[wrong]]) * (1 + _ROUNDING)
+        wrong = wrong[~(np.abs(found[wrong]) <= reach)]
+    if len(wrong):
+        raise NoTemplate(f"row {rows[wrong[0]]} of {MATRIX} has a similarity of {found[wrong[0]]:.6g}")
     return found
 
 
@@ -259,7 +274,9 @@ class _Leaders:
         few = max(_FEW, 2 * top)
         while True:
             limits = np.maximum((self._floor - block.bounds) / block.units, _LOWEST).astype(np.float32)
-            marked = block.scores >= limits
+            # What is not a number is marked as well, and found out where it is compared.
+            marked = block.scores < limits
+            np.logical_not(marked, out=marked)
             count = np.count_nonzero(marked)
             if count <= few * len(limits):
                 break

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from facecli.files.npy import map_rows, write_rows
 from facecli.gallery.store import derived
-from facecli.gallery.store.folder import SWAP, made_from_matrix
+from facecli.gallery.store.files import COMPACT, MATRIX, SWAP
 from facecli.gallery.store.index import explained
-from facecli.gallery.store.reader import MATRIX
+from facecli.gallery.store.values import CONTENT, ROW, stream
 from facecli.gallery.store.writer import Store
 from facecli.hooks import Notify
 
@@ -46,16 +46,15 @@ def compact(
     with Store.writing(folder, dim, notify) as store, explained(folder):
         connection = store.connection
         connection.execute("PRAGMA secure_delete = ON")
-        found = connection.execute("SELECT id FROM subjects WHERE name = ?", (forget,)).fetchone()
-        who = found[0] if found is not None else -1
+        found = store.subject_id(forget) if forget is not None else None
+        who = found if found is not None else -1
         kept = _kept(connection, who)
         rows = kept[:, 1]
         [(n_samples,)] = connection.execute("SELECT COUNT(*) FROM samples WHERE subject = ?", (who,))
         old = map_rows(folder / MATRIX, dim)
         dropped = Compacted(len(old) - len(rows), n_samples)
         # Before the rows get other numbers: a compact copy goes by them.
-        for file in made_from_matrix(folder):
-            file.unlink()
+        (folder / COMPACT).unlink(missing_ok=True)
         blocks = (old[rows[start : start + BLOCK_ROWS]] for start in range(0, len(rows), BLOCK_ROWS))
         try:
             write_rows(folder / SWAP, blocks, len(rows), dim)
@@ -69,7 +68,7 @@ def compact(
                 )
         finally:
             # The note alone tells whether the new matrix counts, wherever this was interrupted.
-            if not connection.execute("SELECT 1 FROM facts WHERE key = 'swap'").fetchone():
+            if store.fact("swap") is None:
                 (folder / SWAP).unlink(missing_ok=True)
         os.replace(folder / SWAP, folder / MATRIX)
         connection.execute("DELETE FROM facts WHERE key = 'swap'")
@@ -81,7 +80,7 @@ def compact(
 def finish_erasing(folder: Path, dim: int, notify: Notify | None) -> bool:
     """Rewrite the index where a compaction was broken off before it did; say whether it was."""
     with Store.writing(folder, dim, notify) as store, explained(folder):
-        pending = store.connection.execute("SELECT 1 FROM facts WHERE key = 'erase'").fetchone() is not None
+        pending = store.fact("erase") is not None
         if pending:
             _erase(store.connection)
         return pending
@@ -99,7 +98,8 @@ def _kept(connection: sqlite3.Connection, who: int) -> NDArray[np.int64]:
         " (SELECT 1 FROM samples WHERE content = contents.id AND subject <> ?) ORDER BY row",
         (who,),
     )
-    return np.fromiter((number for pair in cursor for number in pair), np.int64).reshape(-1, 2)
+    pairs = stream(cursor, CONTENT, ROW)
+    return np.fromiter((number for pair in pairs for number in pair), np.int64).reshape(-1, 2)
 
 
 def _renumber(connection: sqlite3.Connection, kept: NDArray[np.int64], who: int) -> None:

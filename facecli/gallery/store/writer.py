@@ -26,7 +26,6 @@ is still there, and the next writer finishes the rename.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -38,12 +37,15 @@ from numpy.typing import NDArray
 
 from facecli.errors import FaceError
 from facecli.files.npy import append_rows, is_matrix, write_empty
+from facecli.files.own import create_own, is_own, open_own
 from facecli.gallery.store import derived
-from facecli.gallery.store.index import INDEX, create, exists, explained, fresh, locked, opened, put_in_place
-from facecli.gallery.store.int8_copy import COMPACT, extend, forget_from, worth_it
+from facecli.gallery.store.files import COMPACT, INDEX, MATRIX, SWAP, own_files
+from facecli.gallery.store.index import create, exists, explained, fresh, locked, opened, put_in_place
+from facecli.gallery.store.int8_copy import extend, forget_from, worth_it
 from facecli.gallery.store.names import Photo
-from facecli.gallery.store.reader import MATRIX, Reader
+from facecli.gallery.store.reader import Reader
 from facecli.hooks import Notify
+from facecli.templates.geometry import geometry
 from facecli.templates.template import Enrolled
 
 WRITER_CACHE_KB = 64 << 10
@@ -75,9 +77,12 @@ class Store(Reader):
                 with explained(folder):
                     write_empty(folder / MATRIX, dim)
                 create(folder, dim)
+            with explained(folder):
+                own_files(folder)
             with opened(folder) as connection:
-                store = cls(folder, dim, connection)
-                store._repair()
+                with explained(folder):
+                    store = cls(folder, dim, connection)
+                    store._repair()
                 yield store
 
     def commit(
@@ -155,13 +160,13 @@ class Store(Reader):
             # Index and matrix of one moment: a compaction gives the rows other numbers. What is open stays as it is.
             with self.still():
                 # That of a compaction first: if it is in its place by now, that is where the next look goes.
-                for name in (*self._facts("swap"), MATRIX):
+                for name in (SWAP, MATRIX) if self.fact("swap") is not None else (MATRIX,):
                     with contextlib.suppress(FileNotFoundError):
-                        sources[name] = opened_files.enter_context(open(self.folder / name, "rb"))
+                        sources[name] = opened_files.enter_context(open_own(self.folder / name))
                 with closing(sqlite3.connect(aside)) as new:
                     self.connection.backup(new)
             for name, source in sources.items():
-                with open(folder / f"{name}.part", "wb") as file:
+                with create_own(folder / f"{name}.part") as file:
                     shutil.copyfileobj(source, file, 1 << 20)
                     file.flush()
                     os.fsync(file.fileno())
@@ -184,9 +189,9 @@ class Store(Reader):
             # Digests come in no order: with the 2 MB of a reader, every new one has pages fetched.
             self.connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KB}")
             derived.prepare(self.connection)
-            for name in self._facts("swap"):
-                if (self.folder / name).is_file():
-                    os.replace(self.folder / name, self.folder / MATRIX)
+            if self.fact("swap") is not None:
+                if is_own(self.folder / SWAP):
+                    os.replace(self.folder / SWAP, self.folder / MATRIX)
                 self.connection.execute("DELETE FROM facts WHERE key = 'swap'")
             if not is_matrix(self.folder / MATRIX, self.dim):
                 write_empty(self.folder / MATRIX, self.dim)
@@ -218,9 +223,10 @@ def _put_content(
 ) -> None:
     """Note what the content with this SHA-256 gave under `limits`: `row` of the matrix, or an error."""
     if isinstance(result, Enrolled):
-        points = [[float(x) for x in point] for point in result.landmarks]
-        geometry = json.dumps({"box": [float(x) for x in result.box], "landmarks": points})
-        found = [int(result.face), int(result.n_faces), float(result.probability), geometry, None, None]
+        known = result.quality
+        score, strictness = (None, 0.0) if known is None else (known.score, known.strictness)
+        place = geometry(result.box, result.landmarks, score, strictness)
+        found = [int(result.face), int(result.n_faces), float(result.probability), place, None, None]
     else:
         said = result.record()
         # Messages may quote file names; SQLite takes no lone surrogates.

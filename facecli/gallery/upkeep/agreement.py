@@ -48,13 +48,13 @@ class Agreement:
 
 @dataclass(frozen=True)
 class _Side:
-    """The common samples under one embedder: row `rows[k]` of `templates` is of sample k."""
+    """The common samples under one embedder: sample k is in row `rows[k]`."""
 
-    templates: NDArray[np.float32]
+    gallery: Gallery
     rows: NDArray[np.int64]
 
     def of(self, at: NDArray[np.int64]) -> NDArray[np.float32]:
-        return np.asarray(self.templates[self.rows[at]], np.float32)
+        return self.gallery.take(self.rows[at])
 
 
 def compare_embedders(
@@ -80,8 +80,8 @@ def compare_embedders(
     number = {sample.subject: at for at, sample in enumerate(common)}
     person = np.array([number[sample.subject] for sample in common], np.int64)
     sides = (
-        _Side(old.templates, np.array([old_rows[sample.path] for sample in common], np.int64)),
-        _Side(new.templates, np.array([sample.row for sample in common], np.int64)),
+        _Side(old, np.array([old_rows[sample.path] for sample in common], np.int64)),
+        _Side(new, np.array([sample.row for sample in common], np.int64)),
     )
     rng = np.random.default_rng(seed)
     probes = _eligible(person, sides[1].rows)

@@ -7,29 +7,30 @@ changed in place and had all of these put back is found as well.
 from __future__ import annotations
 
 import os
+import stat as stat_module
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facecli.errors import DatabaseError, FaceError, printable
 from facecli.gallery.enrolment import Enroller
-from facecli.gallery.store import row_owners
+from facecli.gallery.store import row_owners, values
+from facecli.gallery.store.facts import FACTS
+from facecli.gallery.store.files import COMPACT, Damaged
 from facecli.gallery.store.fingerprint import stat_text
 from facecli.gallery.store.folder import StoreFolder, dim_of
-from facecli.gallery.store.index import Damaged, explained
-from facecli.gallery.store.int8_copy import COMPACT
+from facecli.gallery.store.index import explained
 from facecli.gallery.store.names import relative
+from facecli.gallery.store.unit import are_unit
 from facecli.gallery.store.writer import Store
 from facecli.hooks import Progress
 from facecli.photos.find import read
 from facecli.templates.template import Enrolled
 
-LENGTH_TOLERANCE = 1e-3
 SIMILARITY_TOLERANCE = 1e-4
 """How far a template made anew may lie from the kept one, as 1 - cosine: engines round differently."""
 
@@ -90,10 +91,11 @@ def check(
             if verdict != ["ok"]:
                 raise Damaged("; ".join(verdict), path=folder)
             with kept.still():
+                _check_values(kept, checked)
                 _check_tables(kept, checked)
                 _check_rows(kept, checked)
-                subjects = kept.connection.execute("SELECT id, name FROM subjects ORDER BY name").fetchall()
-                [(total,)] = kept.connection.execute("SELECT COUNT(*) FROM samples WHERE stat IS NOT NULL")
+                subjects = kept.rows("SELECT id, name FROM subjects ORDER BY name", (values.ID, values.NAME))
+                [(total,)] = kept.rows("SELECT COUNT(*) FROM samples WHERE stat IS NOT NULL", (values.COUNT,))
             done = 0
             # No transaction from here on: photos take their time, and a writer need not wait for them.
             for number, subject in subjects:
@@ -109,6 +111,32 @@ def check(
             Problem("index_damaged", printable(folder), f"{error.what}: all photos must be enrolled again")
         )
     return checked
+
+
+def _check_values(kept: Store, checked: Checked) -> None:
+    """Read all that the index says; raises `Damaged` for what cannot be, but for what a single face is."""
+    for key in FACTS:
+        kept.fact(key)
+    for statement, kinds in values.TABLES.items():
+        for _ in values.stream(kept.connection.execute(statement), *kinds):
+            pass
+    cursor = kept.connection.execute(
+        "SELECT row, face, n_faces, probability, geometry FROM contents WHERE row IS NOT NULL"
+    )
+    while rows := cursor.fetchmany(BLOCK_ROWS):
+        if _are_faces(rows):
+            continue
+        for row, *_ in (each for each in rows if not _are_faces([each])):
+            checked.broken_rows.append(row)
+            _note_shown_by(kept, row, "what is kept of its face is damaged", checked)
+
+
+def _are_faces(rows: list[tuple[Any, ...]]) -> bool:
+    try:
+        values.checked(rows, values.ROW, *values.FACE_OF_CONTENT)
+    except Damaged:
+        return False
+    return True
 
 
 def _check_tables(kept: Store, checked: Checked) -> None:
@@ -129,8 +157,9 @@ def _check_tables(kept: Store, checked: Checked) -> None:
         f"SELECT row, CASE WHEN MIN(subject) = MAX(subject) THEN MIN(subject) ELSE {row_owners.SEVERAL} END"
         " FROM samples JOIN contents ON contents.id = content WHERE row IS NOT NULL GROUP BY row"
     )
-    right = np.fromiter((number for pair in cursor for number in pair), np.int64).reshape(-1, 2)
-    owned = row_owners.load(db)
+    pairs = values.stream(cursor, values.ROW, values.OWNER)
+    right = np.fromiter((number for pair in pairs for number in pair), np.int64).reshape(-1, 2)
+    owned = kept.owners()
     agree = np.array_equal(np.flatnonzero(owned != row_owners.NOBODY), right[:, 0]) and np.array_equal(
         owned[right[:, 0]], right[:, 1]
     )
@@ -142,7 +171,7 @@ def _check_tables(kept: Store, checked: Checked) -> None:
 
 def _check_rows(kept: Store, checked: Checked) -> None:
     """Look at the numbers of every row that a sample shows."""
-    rows = np.flatnonzero(row_owners.load(kept.connection) != row_owners.NOBODY)
+    rows = np.flatnonzero(kept.owners() != row_owners.NOBODY)
     templates = kept.matrix()
     checked.n_templates = len(rows)
     lost = rows[rows >= len(templates)]
@@ -156,41 +185,46 @@ def _check_rows(kept: Store, checked: Checked) -> None:
     there = rows[rows < len(templates)]
     for start in range(0, len(there), BLOCK_ROWS):
         block = there[start : start + BLOCK_ROWS]
-        for row in block[~_are_unit(templates[block])].tolist():
+        for row in block[~are_unit(templates[block])].tolist():
             checked.broken_rows.append(row)
-            for subject, path, imported in _shown_by(kept, row):
-                what = "the template is not of length 1"
-                if imported:
-                    what += ", and no photo is there to make it again: import it again"
-                checked.problems.append(Problem("template_broken", relative(subject, path), what))
+            _note_shown_by(kept, row, "the template is not of length 1", checked)
 
 
-def _are_unit(rows: NDArray[np.float32]) -> NDArray[np.bool_]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    # Not a number compares as false.
-    return np.asarray(np.abs(lengths - 1) <= LENGTH_TOLERANCE)
+def _note_shown_by(kept: Store, row: int, what: str, checked: Checked) -> None:
+    """Note what is wrong with a row for each sample that shows it, or for the store where none does."""
+    shown = _shown_by(kept, row)
+    if not shown:
+        checked.problems.append(Problem("template_broken", printable(kept.folder), f"row {row}: {what}"))
+    for subject, path, imported in shown:
+        lost = ", and no photo is there to make it again: import it again" if imported else ""
+        checked.problems.append(Problem("template_broken", relative(subject, path), what + lost))
 
 
 def _shown_by(kept: Store, row: int) -> list[tuple[bytes, bytes, bool]]:
-    return kept.connection.execute(
+    return kept.rows(
         "SELECT name, path, stat IS NULL FROM contents JOIN samples ON content = contents.id"
         " JOIN subjects ON subjects.id = subject WHERE row = ? ORDER BY name, path",
+        (values.NAME, values.PATH, values.FLAG),
         (row,),
-    ).fetchall()
+    )
 
 
 def _samples(kept: Store, subject: int) -> list[tuple[bytes, str, bytes]]:
-    return kept.connection.execute(
+    return kept.rows(
         "SELECT path, stat, digest FROM samples JOIN contents ON contents.id = content"
         " WHERE subject = ? AND stat IS NOT NULL ORDER BY path",
+        (values.PATH, values.TEXT, values.DIGEST),
         (subject,),
-    ).fetchall()
+    )
 
 
 def _check_photo(root: Path, subject: bytes, path: bytes, stat: str, digest: bytes, checked: Checked) -> None:
     file = os.path.join(os.fsencode(root), subject, path)
     try:
+        status = os.stat(file)
+        if not stat_module.S_ISREG(status.st_mode):
+            # A pipe would be waited for.
+            raise FileNotFoundError(file)
         found = _digest(file)
         status = os.stat(file)
     except OSError:
@@ -217,22 +251,26 @@ def _digest(file: bytes) -> bytes:
 
 def _check_anew(root: Path, kept: Store, enroller: Enroller, n: int, seed: int, checked: Checked) -> None:
     """Make some templates anew from photos that are what they were."""
-    db = kept.connection
     # A face that was searched for in another way may lie a little elsewhere: that is no damage.
     limits = f"{enroller.limits!r}, "
-    rows = db.execute(
+    rows = kept.rows(
         "SELECT row FROM contents WHERE row IS NOT NULL AND substr(limits, 1, ?) = ? ORDER BY row",
+        (values.ROW,),
         (len(limits), limits),
     )
-    drawn = np.random.default_rng(seed).permutation([row for (row,) in rows])
+    templates = kept.matrix()
+    drawn = np.random.default_rng(seed).permutation(np.array([row for (row,) in rows], np.int64))
     chosen: list[tuple[int, bytes, bytes]] = []
 
     def photos() -> Iterator[tuple[Path, bytes]]:
         for row in drawn.tolist():
             if len(chosen) == n:
                 return
+            if row >= len(templates) or not are_unit(templates[row : row + 1]).all():
+                # That is known by now.
+                continue
             for subject, path, imported in _shown_by(kept, row):
-                [(digest,)] = db.execute("SELECT digest FROM contents WHERE row = ?", (row,)).fetchall()
+                [(digest,)] = kept.rows("SELECT digest FROM contents WHERE row = ?", (values.DIGEST,), (row,))
                 file = root / os.fsdecode(subject) / os.fsdecode(path)
                 try:
                     data = b"" if imported else read(file)
@@ -243,7 +281,6 @@ def _check_anew(root: Path, kept: Store, enroller: Enroller, n: int, seed: int, 
                     yield file, data
                     break
 
-    templates = kept.matrix()
     for at, result in enumerate(enroller.enrol(photos())):
         row, subject, path = chosen[at]
         if isinstance(result, Enrolled):

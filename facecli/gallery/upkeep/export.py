@@ -9,13 +9,19 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from facecli.errors import DatabaseError, NoSuchFile, printable
 from facecli.files import json_text
-from facecli.gallery.store import index
+from facecli.gallery.store import index, values
+from facecli.gallery.store.bounded import Connection
+from facecli.gallery.store.files import INDEX, MATRIX
 from facecli.gallery.store.folder import advised
 from facecli.gallery.store.index import explained
 from facecli.gallery.store.location import places
 from facecli.gallery.store.names import relative
+from facecli.gallery.store.unit import NoTemplate, are_unit
 from facecli.gallery.store.writer import Store
 from facecli.templates.records import SCHEMA
 
@@ -28,18 +34,23 @@ def exported(
 
     A record is one of `facecli embed`, `path` relative to `root`, `embedding` still an array, with `subject`. All
     are of one moment: the index is copied aside first, so no writer waits for a long export. The photos are not
-    looked at. Raises `NoSuchFile` and `DatabaseError` where nothing is kept for this embedder.
+    looked at. Raises `NoSuchFile` and `DatabaseError` where nothing is kept for this embedder; the records do so where
+    what is kept turns out to be damaged.
     """
     folder = places(Path(os.path.abspath(root)), embedder_id, cache_dir).current()
     if not index.exists(folder):
         raise nothing_kept(root, embedder_id)
     # A file of its own that SQLite removes: an index of a million samples would fill the memory.
-    with closing(sqlite3.connect("")) as aside:
+    with closing(sqlite3.connect("", factory=Connection)) as aside:
+        aside.path = folder / INDEX
         with advised(root), Store.reading(folder, dim) as store, explained(folder), store.still():
             templates = store.matrix()
             store.connection.backup(aside)
-        [(n,)] = aside.execute("SELECT TOTAL(n_samples) FROM subjects")
-        yield int(n), _records(aside, templates, embedder_id, folder / index.INDEX)
+        with advised(root), explained(folder):
+            [(n,)] = values.checked(
+                aside.execute("SELECT TOTAL(n_samples) FROM subjects").fetchall(), values.TOTAL
+            )
+        yield int(n), _records(aside, templates, embedder_id, root, folder)
 
 
 def nothing_kept(root: Path, embedder_id: str) -> DatabaseError | NoSuchFile:
@@ -56,24 +67,34 @@ def nothing_kept(root: Path, embedder_id: str) -> DatabaseError | NoSuchFile:
 
 
 def _records(
-    aside: sqlite3.Connection, templates: Any, embedder_id: str, source: Path
+    aside: sqlite3.Connection, templates: NDArray[np.float32], embedder_id: str, root: Path, folder: Path
 ) -> Iterator[dict[str, Any]]:
-    found = aside.execute(
-        "SELECT name, path, row, face, n_faces, probability, geometry FROM samples"
-        " JOIN subjects ON subjects.id = subject JOIN contents ON contents.id = content"
-        " WHERE row IS NOT NULL ORDER BY name, path"
-    )
-    for subject, path, row, face, n_faces, probability, geometry in found:
-        place = json_text.parse(geometry, source)
-        yield {
-            "schema": SCHEMA,
-            "path": relative(subject, path),
-            "subject": printable(os.fsdecode(subject)),
-            "face": face,
-            "n_faces": n_faces,
-            "box": [round(side, 1) for side in place["box"]],
-            "landmarks": [[round(x, 1), round(y, 1)] for x, y in place["landmarks"]],
-            "probability": round(probability, 4),
-            "embedder_id": embedder_id,
-            "embedding": templates[row],
-        }
+    with advised(root), explained(folder):
+        cursor = aside.execute(
+            "SELECT name, path, row, face, n_faces, probability, geometry FROM samples"
+            " JOIN subjects ON subjects.id = subject JOIN contents ON contents.id = content"
+            " WHERE row IS NOT NULL ORDER BY name, path"
+        )
+        rows = values.stream(
+            cursor,
+            *(values.NAME, values.PATH, values.ROW),
+            *(values.FACE, values.FACE, values.FINITE, values.GEOMETRY),
+        )
+        for subject, path, row, face, n_faces, probability, geometry in rows:
+            if row >= len(templates) or not are_unit(templates[row : row + 1]).all():
+                raise NoTemplate(f"row {row} of {MATRIX} is no template")
+            place = json_text.parse(geometry, folder / INDEX)
+            yield {
+                "schema": SCHEMA,
+                "path": relative(subject, path),
+                "subject": printable(os.fsdecode(subject)),
+                "face": face,
+                "n_faces": n_faces,
+                "box": [round(side, 1) for side in place["box"]],
+                "landmarks": [[round(x, 1), round(y, 1)] for x, y in place["landmarks"]],
+                "probability": round(probability, 4),
+                "quality": place.get("quality"),
+                "strictness": place.get("strictness", 0.0),
+                "embedder_id": embedder_id,
+                "embedding": templates[row],
+            }

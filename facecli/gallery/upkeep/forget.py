@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from facecli.errors import DatabaseError, NoSuchFile, did_you_mean, printable, reason
-from facecli.gallery.store.folder import StoreFolder, dim_of, made_from_matrix, store_folders
-from facecli.gallery.store.index import INDEX, Damaged, exists, explained, locked, opened
-from facecli.gallery.store.reader import MATRIX
+from facecli.gallery.store.files import COMPACT, MATRIX, SWAP, Damaged, set_index_aside
+from facecli.gallery.store.folder import StoreFolder, dim_of, store_folders
+from facecli.gallery.store.index import exists, explained, locked, opened
 from facecli.gallery.store.vacuum import compact, finish_erasing
+from facecli.gallery.store.values import NAME, checked
 from facecli.gallery.upkeep.gc import remove_left_over
 from facecli.hooks import Notify
 from facecli.templates.blocks import subject_name
@@ -91,9 +92,9 @@ def _clear(store: StoreFolder, subject: bytes, notify: Notify | None) -> Iterato
             done = compact(folder, dim_of(folder), forget=subject, notify=notify)
         except Damaged:
             with locked(folder, notify), explained(folder):
-                os.replace(folder / INDEX, folder / f"{INDEX}.damaged")
-                for path in (folder / MATRIX, *made_from_matrix(folder)):
-                    path.unlink(missing_ok=True)
+                set_index_aside(folder)
+                for name in (MATRIX, SWAP, COMPACT):
+                    (folder / name).unlink(missing_ok=True)
             yield Removed(store.embedder_id, where, "all of a damaged store", 0, 0)
         else:
             if done.n_rows or done.n_samples:
@@ -111,7 +112,8 @@ def _known(store: StoreFolder, notify: Notify | None) -> list[bytes]:
     try:
         finish_erasing(folder, dim_of(folder), notify)
         with opened(folder) as connection, explained(folder):
-            return [name for (name,) in connection.execute("SELECT name FROM subjects")]
+            names = checked(connection.execute("SELECT name FROM subjects").fetchall(), NAME)
+            return [name for (name,) in names]
     except DatabaseError:
         # Said, or mended, when it comes to removing.
         return []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from facecli.errors import NoSuchFile, printable
-from facecli.gallery.store.folder import SWAP, StoreFolder, advised, left_over, sizes, store_folders
-from facecli.gallery.store.index import INDEX, exists, explained, locked
+from facecli.gallery.store.files import INDEX, OWN, SWAP
+from facecli.gallery.store.folder import StoreFolder, advised, left_over, sizes, store_folders
+from facecli.gallery.store.index import exists, explained, locked
 from facecli.gallery.store.vacuum import compact, finish_erasing
 from facecli.gallery.upkeep.inventory import Inventory, take_inventory
 from facecli.hooks import Notify
@@ -84,7 +86,7 @@ def remove_left_over(folder: Path, notify: Notify | None) -> list[Path]:
 
 
 def _clear_left_over(store: StoreFolder, dry_run: bool, notify: Notify | None) -> list[Cleared]:
-    found = {path: path.stat().st_size for path in left_over(store.folder)}
+    found = {path: os.lstat(path).st_size for path in left_over(store.folder)}
     gone = list(found) if dry_run else remove_left_over(store.folder, notify)
     return [Cleared(store.embedder_id, printable(path), "left over", 0, found.get(path, 0)) for path in gone]
 
@@ -110,7 +112,11 @@ def _drop_store(store: StoreFolder, inventory: Inventory, dry_run: bool, notify:
         with locked(store.folder, notify), explained(store.folder):
             # The index first: without it the rest is nothing, if this is broken off.
             (store.folder / INDEX).unlink()
-            shutil.rmtree(store.folder)
+            for path in [*(store.folder / name for name in OWN), *left_over(store.folder)]:
+                path.unlink(missing_ok=True)
+            # What else is in there is somebody's, and stays.
+            with contextlib.suppress(OSError):
+                store.folder.rmdir()
     return Cleared(
         store.embedder_id,
         printable(store.folder),

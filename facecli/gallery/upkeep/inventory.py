@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from facecli.errors import printable
-from facecli.gallery.store import row_owners
+from facecli.gallery.store import row_owners, values
 from facecli.gallery.store.folder import StoreFolder, dim_of, left_over, sizes
 from facecli.gallery.store.index import explained
 from facecli.gallery.store.names import relative
@@ -80,16 +80,16 @@ def take_inventory(store: StoreFolder) -> Inventory:
     dim = dim_of(folder)
     with Store.reading(folder, dim) as kept, explained(folder), kept.still():
         n_rows = len(kept.matrix())
-        owned = row_owners.load(kept.connection)
+        owned = kept.owners()
         n_used = int(np.count_nonzero(owned != row_owners.NOBODY))
-        [(n_subjects, n_samples, n_failed, n_several)] = kept.connection.execute(
-            "SELECT COUNT(*), TOTAL(n_samples), TOTAL(n_failed), TOTAL(n_several) FROM subjects"
+        [(n_subjects, n_samples, n_failed, n_several)] = kept.rows(
+            "SELECT COUNT(*), TOTAL(n_samples), TOTAL(n_failed), TOTAL(n_several) FROM subjects",
+            (values.TOTAL,) * 4,
         )
-        [(n_imported,)] = kept.connection.execute("SELECT COUNT(*) FROM samples WHERE stat IS NULL")
-        pending = kept.connection.execute("SELECT 1 FROM facts WHERE key IN ('swap', 'erase')").fetchone()
-        last = kept.connection.execute(
-            "SELECT limits FROM contents WHERE limits <> '' ORDER BY id DESC LIMIT 1"
-        ).fetchone()
+        [(n_imported,)] = kept.rows("SELECT COUNT(*) FROM samples WHERE stat IS NULL", (values.COUNT,))
+        last = kept.rows(
+            "SELECT limits FROM contents WHERE limits <> '' ORDER BY id DESC LIMIT 1", (values.TEXT,)
+        )
         return Inventory(
             embedder_id=store.embedder_id,
             folder=folder,
@@ -103,13 +103,13 @@ def take_inventory(store: StoreFolder) -> Inventory:
             n_templates=n_used,
             n_unused=n_rows - n_used,
             complete=kept.complete(),
-            unfinished=pending is not None,
+            unfinished=kept.fact("swap") is not None or kept.fact("erase") is not None,
             without_template=tuple(printable(os.fsdecode(name)) for name in kept.without_template()),
             failures=tuple(
                 Failure(relative(subject, path), code, message)
                 for subject, path, code, message in kept.failures()
             ),
-            limits=last[0] if last is not None else "",
+            limits=last[0][0] if last else "",
             bytes_by_file=sizes(folder),
             left_over=tuple(path.name for path in left_over(folder)),
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 from facecli.gallery.store import derived
-from facecli.gallery.store.folder import StoreFolder, dim_of, made_from_matrix
-from facecli.gallery.store.index import INDEX, explained, locked
+from facecli.gallery.store.files import COMPACT, Damaged, set_index_aside
+from facecli.gallery.store.folder import StoreFolder, dim_of
+from facecli.gallery.store.index import explained, locked
 from facecli.gallery.store.writer import Store
 from facecli.gallery.upkeep.check import Checked
 from facecli.hooks import Notify
@@ -18,15 +19,23 @@ def repair(store: StoreFolder, checked: Checked, notify: Notify | None) -> None:
     A damaged index is set aside whole. Imported templates that are broken are lost: no photo can bring them back.
     """
     folder = store.folder
-    if any(problem.code == "index_damaged" for problem in checked.problems):
-        with locked(folder, notify), explained(folder):
-            os.replace(folder / INDEX, folder / f"{INDEX}.damaged")
-        return
+    if not any(problem.code == "index_damaged" for problem in checked.problems):
+        try:
+            _forget(folder, checked, notify)
+        except Damaged:
+            # Found by none of the looks of a check: changing it is one more.
+            pass
+        else:
+            return
+    with locked(folder, notify), explained(folder):
+        set_index_aside(folder)
+
+
+def _forget(folder: Path, checked: Checked, notify: Notify | None) -> None:
     # Opening it for writing forgets the rows that the matrix has lost.
     with Store.writing(folder, dim_of(folder), notify) as kept, explained(folder):
         db = kept.connection
-        for file in made_from_matrix(folder):
-            file.unlink()
+        (folder / COMPACT).unlink(missing_ok=True)
         with kept.transaction():
             db.executemany(
                 "UPDATE samples SET stat = '' WHERE subject = (SELECT id FROM subjects WHERE name = ?)"

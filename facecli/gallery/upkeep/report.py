@@ -11,12 +11,14 @@ from typing import Any
 from facecli.errors import DatabaseError, FaceError, NoSuchFile, printable
 from facecli.gallery.enrolment import Enroller
 from facecli.gallery.refresh import Refresh
+from facecli.gallery.store.files import set_aside
 from facecli.gallery.store.folder import StoreFolder, advised, store_folders
-from facecli.gallery.store.index import exists, explained, opened
-from facecli.gallery.store.location import places
+from facecli.gallery.store.index import exists
+from facecli.gallery.store.location import links, places
 from facecli.gallery.store.names import relative
+from facecli.gallery.store.writer import Store
 from facecli.gallery.upkeep.agreement import Agreement
-from facecli.gallery.upkeep.check import check
+from facecli.gallery.upkeep.check import Problem, check
 from facecli.gallery.upkeep.freshness import freshness
 from facecli.gallery.upkeep.inventory import Inventory, take_inventory
 from facecli.gallery.upkeep.repair import repair
@@ -194,7 +196,13 @@ def check_records(
 
     Raises `DatabaseError` where nothing is kept, of the embedder that templates were to be made anew with.
     """
+    linked = links(root, cache_dir)
+    yield from (_linked(link, repairing) for link in linked)
+    if linked and not repairing:
+        return
     stores = [store for store in kept_stores(root, cache_dir) if exists(store.folder)]
+    if not stores and linked:
+        return
     if not stores:
         raise DatabaseError(
             "nobody is enrolled here, nothing can be checked",
@@ -226,6 +234,21 @@ def check_records(
             "problems": [problem._asdict() for problem in found.problems],
             "repaired": bool(found.problems) and repairing,
         }
+
+
+def _linked(link: Path, repairing: bool) -> Record:
+    """Return the record of a store's folder that is a link, which is renamed if `repairing`."""
+    what = "is a link, where templates are neither read nor kept: all photos must be enrolled again"
+    if repairing:
+        set_aside(link)
+    return {
+        "embedder_id": None,
+        "place": printable(link),
+        **dict.fromkeys(("samples", "templates", "photos", "changed", "embedded"), 0),
+        "sound": False,
+        "problems": [Problem("linked", printable(link), what)._asdict()],
+        "repaired": repairing,
+    }
 
 
 def flat_check(record: Record) -> list[Record]:
@@ -297,8 +320,5 @@ def _known(value: float) -> float | None:
 def imported_paths(root: Path, embedder: Any, cache_dir: Path) -> frozenset[str]:
     """Return the paths of the samples that have no photo behind them."""
     folder = places(root.absolute(), embedder.id, cache_dir).current()
-    with opened(folder) as connection, explained(folder):
-        found = connection.execute(
-            "SELECT name, path FROM samples JOIN subjects ON subjects.id = subject WHERE stat IS NULL"
-        )
-        return frozenset(relative(subject, path) for subject, path in found)
+    with Store.reading(folder, embedder.dim) as kept:
+        return frozenset(relative(subject, path) for subject, path in kept.imported())

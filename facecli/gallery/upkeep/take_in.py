@@ -20,6 +20,7 @@ from facecli.gallery.store.fingerprint import NO_PHOTOS
 from facecli.gallery.store.folder import advised
 from facecli.gallery.store.index import explained
 from facecli.gallery.store.location import places
+from facecli.gallery.store.values import DIGEST, FLAG, PATH
 from facecli.gallery.store.writer import Store
 from facecli.hooks import Notify, Progress
 from facecli.templates.blocks import Block
@@ -133,9 +134,10 @@ class _Batch:
         self.present: dict[tuple[bytes, bytes], tuple[bool, bytes]] = {}
         wanted = set(zip(block.subjects, block.paths, strict=True))
         for subject in sorted(set(block.subjects)):
-            for path, photo, digest in self.db.execute(
+            for path, photo, digest in store.rows(
                 "SELECT path, stat IS NOT NULL, digest FROM subjects JOIN samples ON subject = subjects.id"
                 " JOIN contents ON contents.id = content WHERE name = ?",
+                (PATH, FLAG, DIGEST),
                 (subject,),
             ):
                 if (subject, path) in wanted:
