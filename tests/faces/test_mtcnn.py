@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from facecli.faces import mtcnn
+from facecli.faces import overlap
 from facecli.faces.face import Face
-from facecli.faces.mtcnn import Mtcnn, suppress
+from facecli.faces.mtcnn import Mtcnn
+from facecli.faces.overlap import suppress
 from facecli.photos.decode import Image as Decoded
 from facecli.photos.decode import decode
 
@@ -237,7 +238,7 @@ def test_suppression_is_the_greedy_loop(places, seed, of_smaller, heads):
 
         if not any(covered(j) for j in kept):
             kept.append(int(i))
-    with patch.object(mtcnn, "_HEADS", heads):
+    with patch.object(overlap, "_HEADS", heads):
         assert suppress(corners, scores, 0.5, of_smaller=of_smaller).tolist() == kept
 
 
