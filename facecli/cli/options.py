@@ -14,6 +14,8 @@ import typer
 
 from facecli import config
 from facecli.cli.complete import model_names
+from facecli.cli.groups import OneOf
+from facecli.faces.detector import DEFAULT_DETECTOR, DETECTORS
 
 Form = Literal["auto", "table", "jsonl", "csv", "tsv"]
 """The formats of records, of which `auto` stands for one of the others."""
@@ -69,6 +71,11 @@ MinFace = Annotated[
     typer.Option(
         "--min-face", help="Smallest face searched for, in px of the original image.", rich_help_panel="Faces"
     ),
+]
+Detector = Annotated[
+    str,
+    typer.Option("--detector", help="What finds the faces.", rich_help_panel="Faces"),
+    OneOf(DETECTORS),
 ]
 Aligned = Annotated[
     bool,
@@ -166,12 +173,13 @@ Seed = Annotated[
 
 @dataclass(frozen=True)
 class KeptOptions:
-    """Whose kept templates are meant: the network, and whether its images were crops."""
+    """Whose kept templates are meant: the network, what found the faces, and whether its images were crops."""
 
     model: Model = config.DEFAULT_MODEL
     weights: Weights = None
     device: Device = "cpu"
     aligned: Aligned = False
+    detector: Detector = DEFAULT_DETECTOR
 
 
 @dataclass(frozen=True)

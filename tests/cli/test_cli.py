@@ -482,6 +482,21 @@ def test_templates_of_another_embedder_are_refused(facecli, tmp_path):
     assert "x.csv, row 0: the template was made by 'dlib-aligned-" in done.stderr
 
 
+def test_another_detector_has_templates_and_needs_a_calibration_of_its_own(facecli):
+    own, other = (
+        records(facecli(f"embed probes/clara.jpg --detector {name} -f jsonl").stdout)[0]
+        for name in ("mtcnn", "yunet-mtcnn")
+    )
+    assert own["embedder_id"] != other["embedder_id"]
+    np.testing.assert_allclose(own["landmarks"], other["landmarks"], atol=5)
+    refused = facecli("verify probes/clara.jpg people/Clara/1.jpg --detector yunet")
+    assert refused.exit_code == 2
+    assert "make one with: facecli calibrate" in refused.stderr
+    on_gpu = facecli("embed probes/clara.jpg --detector yunet --device torch")
+    assert on_gpu.exit_code == 2
+    assert "YuNet has no torch form; run it with --device cpu" in on_gpu.stderr
+
+
 def test_pairs_from_stdin_and_from_another_root(facecli, tmp_path):
     listed = "left,right\nClara/1.jpg,Clara/2.jpg\n"
     expected = facecli("verify --pairs - --root people -f csv", stdin=listed)
