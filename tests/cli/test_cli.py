@@ -164,8 +164,8 @@ def said_by_typer(done):
         ("verify a b --fmr much", "Invalid value for '--fmr'"),
         ("verify a b --frm 0.1", "No such option: --frm"),
         ("verify a b --format xml", "'xml' is not one of 'auto', 'table', 'jsonl', 'csv', 'tsv'"),
-        ("verify a b --faces all", "'all' is not one of 'largest', 'center', 'one'"),
-        ("find a --db b --faces most", "'most' is not one of 'largest', 'center', 'all', 'one'"),
+        ("verify a b --faces all", "'all' is not one of 'largest', 'center', 'main', 'one'"),
+        ("find a --db b --faces most", "'most' is not one of 'largest', 'center', 'main', 'all', 'one'"),
         ("vrify a b", "No such command 'vrify'"),
     ],
 )
