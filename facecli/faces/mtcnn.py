@@ -87,9 +87,12 @@ class Mtcnn(FaceDetector):
         searched_px = 0.0
         for side in self._ladder(image):
             if side * image.scale < CELL_PX * 2 and image.scale < 1.0:
-                # Too coarse a decoding for faces this small, and nothing larger was there.
+                # Too coarse a decoding for faces this small, and nothing larger was there, or not at the centre.
                 image = decode(None)
                 pyramid, boxes = Pyramid(image.pixels), _NOTHING
+                if central:
+                    larger = [self._proposals(pyramid, px) for px in self._ladder(image) if px > side]
+                    boxes = np.concatenate([_NOTHING, *larger])
             boxes = np.concatenate([boxes, self._proposals(pyramid, side * image.scale)])
             searched_px += image.width * image.height * (CELL_PX / side) ** 2
             # The coarse levels are nearly free: what they propose is looked at once, together.

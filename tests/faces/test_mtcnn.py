@@ -123,6 +123,16 @@ def test_the_most_central_face_is_found_beside_a_larger_one(detector, people):
     assert any(face.covers(450, 300) for face in central)
 
 
+def test_a_large_face_aside_is_not_lost_in_the_search_for_a_central_one(detector, people):
+    canvas = Image.new("RGB", (2500, 1600), (128, 128, 128))
+    canvas.paste(enlarged(people / "Arthur" / "1.jpg", 800), (50, 50))
+    data = jpeg(canvas)
+    (aside,), image = detector.first_faces(decoder(data), central=True)
+    assert image.scale == 1
+    (expected,) = detector.all_faces(decode(data, path="photo"))
+    assert aside == expected
+
+
 def test_a_smaller_min_face_adds_faces_and_moves_none(stages, people, opened, tmp_path):
     canvas = Image.open(people / "Hugo" / "1.jpg").resize((300, 300)).convert("RGB")
     wide = Image.new("RGB", (460, 300), (110, 120, 130))
