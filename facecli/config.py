@@ -19,13 +19,13 @@ BATCH_SIZE = 32
 """Chips a network sees at once. Larger batches gain nothing on a CPU and cost memory."""
 
 
-FacePolicy = Literal["largest", "center", "all", "one"]
-"""Which faces of a photo count: the one that shows most of itself, the one nearest the centre, every face, or the only
-one."""
-PickedFacePolicy = Literal["largest", "center"]
-"""Those of them that pick one face of any photo."""
+PickedFacePolicy = Literal["largest", "center", "main"]
+"""Which face of a photo counts: the one that shows most of itself, the one nearest the centre, or the one the photo is
+of, by size, place and how surely it is a face."""
+FacePolicy = Literal[PickedFacePolicy, "all", "one"]
+"""The same, or every face, or the only one."""
 OneFacePolicy = Literal[PickedFacePolicy, "one"]
-"""Those of them that leave one face."""
+"""Those that leave one face."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ import typer
 
 from facecli import config
 from facecli.cli.complete import model_names
+from facecli.cli.groups import OneOf
+from facecli.faces.detector import DEFAULT_DETECTOR, DETECTORS
 
 Form = Literal["auto", "table", "jsonl", "csv", "tsv"]
 """The formats of records, of which `auto` stands for one of the others."""
@@ -79,6 +81,11 @@ MinQuality = Annotated[
         help="Decide on no face of a lower quality; 0 decides all the same, without error rates.",
         rich_help_panel="Faces",
     ),
+]
+Detector = Annotated[
+    str,
+    typer.Option("--detector", help="What finds the faces.", rich_help_panel="Faces"),
+    OneOf(DETECTORS),
 ]
 Aligned = Annotated[
     bool,
@@ -177,12 +184,13 @@ Seed = Annotated[
 
 @dataclass(frozen=True)
 class KeptOptions:
-    """Whose kept templates are meant: the network, and whether its images were crops."""
+    """Whose kept templates are meant: the network, what found the faces, and whether its images were crops."""
 
     model: Model = config.DEFAULT_MODEL
     weights: Weights = None
     device: Device = "cpu"
     aligned: Aligned = False
+    detector: Detector = DEFAULT_DETECTOR
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,29 @@
-"""What finds faces: what every detector offers, and those that there are, by name."""
+"""What finds faces: what every detector offers, and those that there are, by name.
+
+Nothing heavy is imported here: the command line reads the table.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, cast
 
 from facecli.errors import UsageError, did_you_mean
-from facecli.faces.face import Face
-from facecli.models.network import Network, Runner
-from facecli.photos.decode import Image
-from facecli.photos.source import Decode
+
+if TYPE_CHECKING:
+    from facecli.faces.face import Face
+    from facecli.models.network import Network, Runner
+    from facecli.photos.decode import Image
+    from facecli.photos.source import Decode
 
 DEFAULT_DETECTOR = "mtcnn"
 
-DETECTORS = {"mtcnn": ("facecli.faces.mtcnn", "Mtcnn")}
+DETECTORS = {
+    "mtcnn": ("facecli.faces.mtcnn", "Mtcnn"),
+    "yunet": ("facecli.faces.yunet", "YuNet"),
+    "yunet-mtcnn": ("facecli.faces.fused", "Fused"),
+}
 """Name -> the module, imported when it is asked for, and the `FaceDetector` in it."""
 
 
@@ -34,7 +43,7 @@ class FaceDetector(Protocol):
     smallest_px: ClassVar[int]
     """The smallest face, in px of the original image, that can be asked for."""
     min_face_px: int
-    """The smallest face that was asked for; smaller ones that happen to be seen are returned too."""
+    """The smallest face that was asked for; smaller ones that happen to be seen may be returned too."""
 
     @classmethod
     def load(cls, run: Callable[[Network], Runner], min_face_px: int) -> FaceDetector:

@@ -16,13 +16,14 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facecli.arrays import Array
 from facecli.config import Detection
 from facecli.faces.detector import FaceDetector, Identity
 from facecli.faces.face import Face
+from facecli.faces.overlap import suppress
 from facecli.faces.pyramid import Pyramid
+from facecli.faces.refiner import OUTPUT_AT, REFINED_AT, Refiner, shifted
 from facecli.models import mtcnn_networks
 from facecli.models.network import Network, Runner
 from facecli.photos.decode import Image
@@ -30,7 +31,7 @@ from facecli.photos.source import Decode
 
 FACTOR = 0.709
 """Ratio of one step of the image pyramid to the next (the cascade's training value)."""
-THRESHOLDS = (0.6, 0.7, 0.7)
+THRESHOLDS = (0.6, REFINED_AT, OUTPUT_AT)
 """Face probabilities that a candidate must reach in the three stages of the cascade."""
 SEARCH_PX = 600
 """Longer side that a reduced-scale decoding keeps, where only the largest face is wanted."""
@@ -41,8 +42,6 @@ LADDER_PX = 20.0
 CELL_PX = 12
 """Side of the window that the first network slides, and its stride."""
 STRIDE_PX = 2
-REFINE_PX = 24
-OUTPUT_PX = 48
 
 
 class Mtcnn(FaceDetector):
@@ -58,7 +57,8 @@ class Mtcnn(FaceDetector):
     smallest_px = CELL_PX
 
     def __init__(self, stages: Sequence[Runner], min_face_px: int = Detection.min_face_px) -> None:
-        self.propose, self.refine, self.output = stages
+        self.propose = stages[0]
+        self.refiner = Refiner(*stages[1:])
         self.min_face_px = min_face_px
 
     @classmethod
@@ -87,9 +87,12 @@ class Mtcnn(FaceDetector):
         searched_px = 0.0
         for side in self._ladder(image):
             if side * image.scale < CELL_PX * 2 and image.scale < 1.0:
-                # Too coarse a decoding for faces this small, and nothing larger was there.
+                # Too coarse a decoding for faces this small, and nothing larger was there, or not at the centre.
                 image = decode(None)
                 pyramid, boxes = Pyramid(image.pixels), _NOTHING
+                if central:
+                    larger = [self._proposals(pyramid, px) for px in self._ladder(image) if px > side]
+                    boxes = np.concatenate([_NOTHING, *larger])
             boxes = np.concatenate([boxes, self._proposals(pyramid, side * image.scale)])
             searched_px += image.width * image.height * (CELL_PX / side) ** 2
             # The coarse levels are nearly free: what they propose is looked at once, together.
@@ -157,108 +160,10 @@ class Mtcnn(FaceDetector):
     def _faces(self, pyramid: Pyramid, proposals: Array, image: Image) -> list[Face]:
         """Return what the second and third network leave of the first one's proposals, largest first."""
         proposals = proposals[suppress(proposals[:, :4], proposals[:, 4], 0.7)]
-        boxes = _squared(_shifted(proposals[:, :4], proposals[:, 5:], 0))
-        boxes, crops = _crops(pyramid, boxes, REFINE_PX)
-        if not len(boxes):
-            return []
-        probability, shift = self.refine(crops)
-        good = probability[:, 1] > THRESHOLDS[1]
-        boxes, score, shift = boxes[good], probability[good, 1], shift[good]
-        keep = suppress(boxes, score, 0.7)
-        boxes, crops = _crops(pyramid, _squared(_shifted(boxes[keep], shift[keep], 1)), OUTPUT_PX)
-        if not len(boxes):
-            return []
-        probability, shift, points = self.output(crops)
-        good = probability[:, 1] > THRESHOLDS[2]
-        boxes, score, shift, points = boxes[good], probability[good, 1], shift[good], points[good]
-        corner, size = boxes[:, None, :2] - 1, (boxes[:, 2:] - boxes[:, :2])[:, None] + 1
-        landmarks = corner + size * points.reshape(-1, 2, 5).transpose(0, 2, 1)  # [n, 5, 2]
-        boxes = _shifted(boxes, shift, 1)
-        keep = suppress(boxes, score, 0.7, of_smaller=True)
-        boxes[:, :2] -= 1
-        scale = np.array([image.width / pyramid.width, image.height / pyramid.height])
-        faces = [
-            Face(_box(boxes[i] * np.tile(scale, 2)), _points(landmarks[i] * scale), float(score[i]))
-            for i in keep
-        ]
-        return sorted(faces, key=lambda face: -face.area_within(image.width, image.height))
-
-
-def suppress(boxes: Array, scores: Array, overlap: float, *, of_smaller: bool = False) -> NDArray[np.intp]:
-    """Return the indices of `boxes` [n, 4] that stay, best score first (greedy non-maximum suppression).
-
-    A box goes when a better one covers it by more than `overlap`: intersection over union, or over the
-    smaller of the two areas.
-    """
-    staying: list[int] = []
-    left = np.argsort(-scores, kind="stable")
-    while len(left):
-        stays = _little_overlap(boxes[left[:_HEADS]], boxes[left], overlap, of_smaller)
-        alive = np.ones(len(left), bool)
-        for i in range(len(stays)):
-            if alive[i]:
-                staying.append(left[i])
-                alive &= stays[i]
-        left = left[_HEADS:][alive[_HEADS:]]
-    return np.array(staying, np.intp)
-
-
-_HEADS = 64
-"""Boxes compared with all others at once: a level shows a dozen, and a crowd's thousands fit into memory."""
-
-
-def _little_overlap(some: Array, boxes: Array, overlap: float, of_smaller: bool) -> NDArray[np.bool_]:
-    """Say which of `boxes` [n, 4] each of `some` [m, 4] covers by at most `overlap`: [m, n]."""
-    left, top, right, bottom = boxes.T
-    one = some.T[:, :, None]  # [4, m, 1]
-    width = np.minimum(one[2], right) - np.maximum(one[0], left)
-    height = np.minimum(one[3], bottom) - np.maximum(one[1], top)
-    shared = np.maximum(width, 0) * np.maximum(height, 0)
-    areas, own = (right - left) * (bottom - top), (one[2] - one[0]) * (one[3] - one[1])
-    whole = np.minimum(own, areas) if of_smaller else own + areas - shared
-    return shared <= overlap * whole
+        return self.refiner.faces(pyramid, shifted(proposals[:, :4], proposals[:, 5:], 0), image)
 
 
 _NOTHING = np.empty((0, 9), np.float32)
 _FREE_PX = 80 * 80
 _STRIP_PX = 500_000
 """Windows of the first network at once: a photo of 2,500 px is one strip."""
-
-# Inside the cascade, boxes are as its networks were trained: pixels counted from 1, both ends inside. They
-# become continuous coordinates when a face leaves it.
-
-
-def _crops(pyramid: Pyramid, boxes: Array, px: int) -> tuple[Array, Array]:
-    """Return the boxes that touch the image and what they show of it, float32 [n, 3, px, px]."""
-    whole = np.trunc(boxes).astype(int)
-    first = np.maximum(whole[:, :2], 1) - 1
-    last = np.minimum(whole[:, 2:], [pyramid.width, pyramid.height])
-    inside = (last > first).all(axis=1)
-    crops = np.empty((int(inside.sum()), 3, px, px), np.float32)
-    for crop, (left, top), (right, bottom) in zip(
-        crops, first[inside].tolist(), last[inside].tolist(), strict=True
-    ):
-        crop[:] = pyramid.crop(left, top, right, bottom, px)
-    return boxes[inside], crops
-
-
-def _shifted(boxes: Array, shift: Array, end: int) -> Array:
-    """Move the four sides of `boxes` by `shift`, given as shares of width and height (plus `end`)."""
-    size = boxes[:, 2:] - boxes[:, :2] + end
-    return boxes + shift * np.concatenate([size, size], axis=1)
-
-
-def _squared(boxes: Array) -> Array:
-    """Return squares about the same centres, as large as the longer side."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    half = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
-    return np.concatenate([centre - half, centre + half], axis=1)
-
-
-def _box(values: NDArray[np.floating]) -> tuple[float, float, float, float]:
-    left, top, right, bottom = values.tolist()
-    return left, top, right, bottom
-
-
-def _points(values: NDArray[np.floating]) -> tuple[tuple[float, float], ...]:
-    return tuple((x, y) for x, y in values.tolist())

@@ -10,21 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from facecli.errors import WeightsMissing
-
-if TYPE_CHECKING:
-    import onnx
+from facecli.models.onnx_reader import ReadGraph, Values
 
 INPUT_PX = 112
 
 LAYERS = ("conv_1", *(f"conv_{k}{part}" for k in range(2, 15) for part in ("_dw", "")))
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +51,7 @@ def parse(data: bytes, path: Path) -> Weights:
     from google.protobuf.message import DecodeError
 
     try:
-        graph = _Graph(onnx.load_from_string(data))
+        graph = ReadGraph(onnx.load_from_string(data))
         subtract, scale = (graph.constant(graph.only(kind).input[1]).item() for kind in ("Sub", "Mul"))
         layers = [_layer(graph, name) for name in LAYERS]
         first = layers[0]
@@ -72,65 +66,19 @@ def parse(data: bytes, path: Path) -> Weights:
     return Weights(tuple(layers), dense, dense_bias, float(subtract))
 
 
-class _Graph:
-    """A graph by the names of its values."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        from onnx import numpy_helper
-
-        self.nodes = {node.output[0]: node for node in model.graph.node}
-        self._constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-
-    def only(self, operator: str) -> onnx.NodeProto:
-        """Return the one node of this kind."""
-        (node,) = (node for node in self.nodes.values() if node.op_type == operator)
-        return node
-
-    def attributes(self, node: onnx.NodeProto) -> dict[str, Any]:
-        from onnx import helper
-
-        return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-
-    def constant(self, name: str) -> Values:
-        """Return a constant as float64, dequantised and in its shape; raises `KeyError` for what is none."""
-        if name in self._constants:
-            return self._constants[name].astype(np.float64)
-        node = self.nodes[name]
-        inputs = [self.constant(one) for one in node.input]
-        if node.op_type == "Reshape":
-            return inputs[0].reshape(inputs[1].astype(int).tolist())
-        if node.op_type != "DequantizeLinear":
-            raise KeyError(f"{name} is no constant")
-        settings = self.attributes(node)
-        return dequantised(*inputs, block=settings.get("block_size", 0), axis=settings.get("axis", 1))
-
-    def norm(self, name: str) -> tuple[Values, Values]:
-        """Return the batch norm of this name as (factor, shift) of each channel."""
-        node = self.nodes[name]
-        gamma, beta, mean, variance = (self.constant(one) for one in node.input[1:])
-        factor = gamma / np.sqrt(variance + self.attributes(node)["epsilon"])
-        return factor, beta - mean * factor
+def _norm(graph: ReadGraph, name: str) -> tuple[Values, Values]:
+    """Return the batch norm of this name as (factor, shift) of each channel."""
+    node = graph.nodes[name]
+    gamma, beta, mean, variance = (graph.constant(one) for one in node.input[1:])
+    factor = gamma / np.sqrt(variance + graph.attributes(node)["epsilon"])
+    return factor, beta - mean * factor
 
 
-def dequantised(codes: Values, scales: Values, zeros: Values, *, block: int, axis: int) -> Values:
-    """Return (code - zero) * scale: each scale and zero holds for `block` codes along `axis`, all of it for block 0.
-
-    ONNX's DequantizeLinear rounds the product to float32, and so does this.
-    """
-
-    def spread(values: Values) -> Values:
-        if not block or not values.ndim:
-            return values
-        return np.repeat(values, block, axis).take(range(codes.shape[axis]), axis)
-
-    return ((codes - spread(zeros)) * spread(scales)).astype(np.float32).astype(np.float64)
-
-
-def _layer(graph: _Graph, name: str) -> Layer:
+def _layer(graph: ReadGraph, name: str) -> Layer:
     node = graph.nodes[f"{name}_conv2d"]
     settings = graph.attributes(node)
     filters = graph.constant(node.input[1])
-    factor, shift = graph.norm(f"{name}_batchnorm")
+    factor, shift = _norm(graph, f"{name}_batchnorm")
     slope = graph.constant(f"{name}_relu_gamma").ravel()
     if len(slope) != len(filters) or len(node.input) != 2:
         raise ValueError(f"{name} has another form")
@@ -139,11 +87,11 @@ def _layer(graph: _Graph, name: str) -> Layer:
     )
 
 
-def _dense(graph: _Graph) -> tuple[Values, Values]:
+def _dense(graph: ReadGraph) -> tuple[Values, Values]:
     """Return the last layer with the batch norms on both sides of it."""
     node = graph.nodes["pre_fc1"]
     dense, bias = graph.constant(node.input[1]), graph.constant(node.input[2])
-    (before, shift), (after, end) = graph.norm("bn1"), graph.norm("fc1")
+    (before, shift), (after, end) = _norm(graph, "bn1"), _norm(graph, "fc1")
     pixels = dense.shape[1] // len(before)
     bias = bias + dense.reshape(len(dense), len(before), pixels).sum(axis=2) @ shift
     return dense * np.repeat(before, pixels) * after[:, None], bias * after + end

@@ -164,8 +164,8 @@ def said_by_typer(done):
         ("verify a b --fmr much", "Invalid value for '--fmr'"),
         ("verify a b --frm 0.1", "No such option: --frm"),
         ("verify a b --format xml", "'xml' is not one of 'auto', 'table', 'jsonl', 'csv', 'tsv'"),
-        ("verify a b --faces all", "'all' is not one of 'largest', 'center', 'one'"),
-        ("find a --db b --faces most", "'most' is not one of 'largest', 'center', 'all', 'one'"),
+        ("verify a b --faces all", "'all' is not one of 'largest', 'center', 'main', 'one'"),
+        ("find a --db b --faces most", "'most' is not one of 'largest', 'center', 'main', 'all', 'one'"),
         ("vrify a b", "No such command 'vrify'"),
     ],
 )
@@ -489,6 +489,21 @@ def test_templates_of_another_embedder_are_refused(facecli, tmp_path):
     done = facecli(["find", tmp_path / "x.npy", "--db", "people"])
     assert done.exit_code == 2
     assert "x.csv, row 0: the template was made by 'dlib-aligned-" in done.stderr
+
+
+def test_another_detector_has_templates_and_needs_a_calibration_of_its_own(facecli):
+    own, other = (
+        records(facecli(f"embed probes/clara.jpg --detector {name} -f jsonl").stdout)[0]
+        for name in ("mtcnn", "yunet-mtcnn")
+    )
+    assert own["embedder_id"] != other["embedder_id"]
+    np.testing.assert_allclose(own["landmarks"], other["landmarks"], atol=5)
+    refused = facecli("verify probes/clara.jpg people/Clara/1.jpg --detector yunet")
+    assert refused.exit_code == 2
+    assert "make one with: facecli calibrate" in refused.stderr
+    on_gpu = facecli("embed probes/clara.jpg --detector yunet --device torch")
+    assert on_gpu.exit_code == 2
+    assert "YuNet has no torch form; run it with --device cpu" in on_gpu.stderr
 
 
 def test_pairs_from_stdin_and_from_another_root(facecli, tmp_path):

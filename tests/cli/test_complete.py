@@ -8,7 +8,8 @@ from typing import get_args
 import pytest
 
 from facecli.cli.options import Form
-from facecli.config import FacePolicy, OneFacePolicy
+from facecli.config import FacePolicy, OneFacePolicy, PickedFacePolicy
+from facecli.faces.detector import DETECTORS
 from facecli.models.built_in import BUILT_IN, SMALL_CNN
 from facecli.training.strengths import STRENGTHS
 
@@ -58,6 +59,7 @@ def folder(tmp_path):
         ("doctor c", ["casia-webface"]),
         ("verify --faces ", list(get_args(OneFacePolicy))),
         ("find --faces ", list(get_args(FacePolicy))),
+        ("embed --detector ", list(DETECTORS)),
         ("embed --format t", ["table", "tsv"]),
         ("db status people -f ", list(get_args(Form))),
         ("verify a.jpg --db people --subject ", ["Ada", "Alan", "Mary Ann"]),
@@ -69,7 +71,7 @@ def folder(tmp_path):
         ("train people --loss s", ["supcon", "softmax", "sub-center"]),
         ("train people --miner h", ["hardest-negative", "hard-negatives"]),
         ("train people --augment ", list(STRENGTHS)),
-        ("train people --faces ", ["largest", "center"]),
+        ("train people --faces ", list(get_args(PickedFacePolicy))),
         ("train people --optimizer ", ["adamw", "sgd"]),
         ("ver", ["verify"]),
         ("db im", ["import"]),

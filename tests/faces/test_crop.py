@@ -106,7 +106,7 @@ def test_without_a_detector_the_whole_photo_is_the_face():
     assert crop.chip.shape == (SPEC.input_size, SPEC.input_size, 3)
 
 
-@pytest.mark.parametrize("policy", ["largest", "center"])
+@pytest.mark.parametrize("policy", ["largest", "center", "main"])
 def test_training_cuts_the_chips_that_the_embedder_embeds(policy, embedder, people, cache_dir):
     chips = ChipCache(SPEC, cache_dir, False, 40, Choice(policy))
     photos = sorted(people.glob("*/1.jpg"))[:4]

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from facecli.faces import mtcnn
+from facecli.faces import overlap
 from facecli.faces.face import Face
-from facecli.faces.mtcnn import Mtcnn, suppress
+from facecli.faces.mtcnn import Mtcnn
+from facecli.faces.overlap import suppress
 from facecli.photos.decode import Image as Decoded
 from facecli.photos.decode import decode
 
@@ -120,6 +121,16 @@ def test_the_most_central_face_is_found_beside_a_larger_one(detector, people):
     central, _ = detector.first_faces(decoder(data), central=True)
     assert not any(face.covers(450, 300) for face in largest)
     assert any(face.covers(450, 300) for face in central)
+
+
+def test_a_large_face_aside_is_not_lost_in_the_search_for_a_central_one(detector, people):
+    canvas = Image.new("RGB", (2500, 1600), (128, 128, 128))
+    canvas.paste(enlarged(people / "Arthur" / "1.jpg", 800), (50, 50))
+    data = jpeg(canvas)
+    (aside,), image = detector.first_faces(decoder(data), central=True)
+    assert image.scale == 1
+    (expected,) = detector.all_faces(decode(data, path="photo"))
+    assert aside == expected
 
 
 def test_a_smaller_min_face_adds_faces_and_moves_none(stages, people, opened, tmp_path):
@@ -237,7 +248,7 @@ def test_suppression_is_the_greedy_loop(places, seed, of_smaller, heads):
 
         if not any(covered(j) for j in kept):
             kept.append(int(i))
-    with patch.object(mtcnn, "_HEADS", heads):
+    with patch.object(overlap, "_HEADS", heads):
         assert suppress(corners, scores, 0.5, of_smaller=of_smaller).tolist() == kept
 
 

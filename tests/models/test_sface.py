@@ -14,9 +14,9 @@ from facecli.errors import WeightsMissing
 from facecli.faces import align
 from facecli.models import runtime, sface
 from facecli.models.built_in import BUILT_IN
+from facecli.models.onnx_reader import dequantised
 from facecli.models.registry import load_network
 from facecli.models.sface_torch import SFaceNet
-from facecli.models.sface_weights import dequantised
 from facecli.templates.embedder import prepare
 
 SPEC = BUILT_IN["sface"]

@@ -24,6 +24,7 @@ from facecli.errors import (
     WeightsMissing,
 )
 from facecli.faces import align
+from facecli.faces.detector import DETECTORS
 from facecli.faces.mtcnn import Mtcnn
 from facecli.models.built_in import BUILT_IN
 from facecli.photos import source
@@ -314,6 +315,17 @@ def test_the_id_changes_with_the_network_the_detector_and_the_pipeline(monkeypat
     monkeypatch.undo()
     monkeypatch.setattr(module, "PIPELINE", 99)
     assert embedder_id(SPEC, KEY, False) != before
+
+
+def test_each_detector_has_its_ids_but_where_nothing_is_searched(embedder, cache_dir, people):
+    assert len({embedder_id(SPEC, KEY, False, name) for name in DETECTORS}) == len(DETECTORS)
+    assert len({embedder_id(SPEC, KEY, True, name) for name in DETECTORS}) == 1
+    yunet = Embedder("dlib", cache_dir=cache_dir, detector="yunet", workers=1)
+    assert yunet.id != embedder.id
+    paths = [people / name / "1.jpg" for name in ("Arthur", "Clara")]
+    for a, b in zip(yunet.embed(photos(paths)), embedder.embed(photos(paths)), strict=True):
+        assert iou(a.faces[0].face.box, b.faces[0].face.box) > 0.6
+        assert 0.9 < float(a.faces[0].embedding @ b.faces[0].embedding) < 0.9999
 
 
 def test_the_id_is_the_same_for_everything_that_moves_no_template(embedder, cache_dir):
