@@ -13,12 +13,13 @@ from facecli.arrays import Pixels
 from facecli.errors import NoFace
 from facecli.faces import align
 from facecli.faces.choice import Choice
-from facecli.faces.detector import FaceDetector
+from facecli.faces.detector import FaceFinder
 from facecli.faces.face import Face
 from facecli.faces.quality import CHIP_PX, Appearance, appearances
 from facecli.models.built_in import ARCFACE_TEMPLATE
 from facecli.models.spec import ModelSpec
 from facecli.photos.decode import Image
+from facecli.photos.levels import levelled
 from facecli.photos.source import Decode
 
 
@@ -37,18 +38,22 @@ class Crop:
 
 @dataclass(frozen=True, eq=False)
 class Crops:
-    """The faces of a photo that count, one or more, of the `n_faces` seen; size in px of the upright image."""
+    """The faces of a photo that count, one or more, of the `n_faces` seen; size in px of the upright image.
+
+    `turned` is by how many degrees they are turned clockwise in it: 0, 90, 180 or 270.
+    """
 
     width: int
     height: int
     n_faces: int
     chosen: tuple[Crop, ...]
+    turned: int = 0
 
 
 def cut(
     decode: Decode,
     spec: ModelSpec,
-    detector: FaceDetector | None,
+    detector: FaceFinder | None,
     choice: Choice,
     *,
     path: str | os.PathLike[str],
@@ -58,6 +63,8 @@ def cut(
     Without a detector the photo is a face crop already, and its one face the whole of it. `path` only names the
     photo in errors. Raises `NoFace`, `SeveralFaces` and what `decode` raises.
     """
+    if spec.upright_length is not None:
+        decode = levelled(decode)
     if detector is None:
         image = decode(2 * spec.input_size)
         face = Face((0.0, 0.0, float(image.width), float(image.height)), (), 1.0)
@@ -79,9 +86,7 @@ def cut(
     counted = [faces[index] for index in indices]
     image, placed = _fine_enough(image, decode, [_placed(face, spec) for face in counted])
     chips = [align.chip(image.pixels, matrix, spec.input_size) for matrix in placed]
-    shown = appearances(
-        _looked_at(image, counted, chips, spec), counted, image.pixels if image.scale == 1 else None
-    )
+    shown = appearances(_looked_at(image, counted, chips, spec), counted, image)
     chosen = tuple(map(Crop, counted, indices, chips, shown))
     return Crops(image.width, image.height, len(faces), chosen)
 

@@ -36,18 +36,11 @@ class Identity(NamedTuple):
     """All else that moves a box or a landmark; not the smallest face asked for, which moves none."""
 
 
-class FaceDetector(Protocol):
-    """A detector, ready to run. Faces are in px of the original, upright image, largest first."""
+class FaceFinder(Protocol):
+    """What finds faces, in px of the original, upright image, largest first."""
 
-    identity: ClassVar[Identity]
-    smallest_px: ClassVar[int]
-    """The smallest face, in px of the original image, that can be asked for."""
     min_face_px: int
     """The smallest face that was asked for; smaller ones that happen to be seen may be returned too."""
-
-    @classmethod
-    def load(cls, run: Callable[[Network], Runner], min_face_px: int) -> FaceDetector:
-        """Return the detector of faces of `min_face_px` or more, its networks made ready by `run`."""
 
     def all_faces(self, image: Image) -> list[Face]:
         """Return every face of an image at full scale."""
@@ -58,6 +51,18 @@ class FaceDetector(Protocol):
         Sought is the face that shows the largest of the image, or with `central` one that covers the image's
         centre; smaller faces may be missing.
         """
+
+
+class FaceDetector(FaceFinder, Protocol):
+    """A detector that can be asked for by name, ready to run."""
+
+    identity: ClassVar[Identity]
+    smallest_px: ClassVar[int]
+    """The smallest face, in px of the original image, that can be asked for."""
+
+    @classmethod
+    def load(cls, run: Callable[[Network], Runner], min_face_px: int) -> FaceDetector:
+        """Return the detector of faces of `min_face_px` or more, its networks made ready by `run`."""
 
 
 def detector_class(name: str) -> type[FaceDetector]:

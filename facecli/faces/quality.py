@@ -19,6 +19,7 @@ import numpy as np
 from facecli.arrays import Array, Pixels
 from facecli.errors import LowQuality
 from facecli.faces.face import Face
+from facecli.photos.decode import Image
 
 CHIP_PX = 112
 """Side of the chip that is looked at, aligned as ArcFace's template says."""
@@ -57,7 +58,7 @@ class Appearance:
     eyes_px: float
     """Between the eyes, in px of the original image."""
     light: float
-    """Mean brightness of the face, 0..1."""
+    """Mean brightness of the face in the photo as it is, 0..1."""
 
 
 @dataclass(frozen=True)
@@ -143,23 +144,21 @@ def judged(appearance: Appearance, length: float | None) -> Quality:
     )
 
 
-def appearances(chips: Pixels, faces: Sequence[Face], photo: Pixels | None) -> list[Appearance]:
-    """Return what each of `faces` shows: `chips` are uint8 [n, 112, 112, 3], aligned as ArcFace's template says.
-
-    `photo` is uint8 [H, W, 3] at full scale, None where it was decoded at a reduced one.
-    """
+def appearances(chips: Pixels, faces: Sequence[Face], image: Image) -> list[Appearance]:
+    """Return what each of `faces` shows: `chips` are uint8 [n, 112, 112, 3], aligned as ArcFace's template says."""
     shades = _shades(chips)
     softness, contrast = _softness(shades)
     covered = _covered(shades, contrast)
     noise = _noise(shades)
-    light = shades[_FACE].mean(axis=(1, 2)) / 255
+    black, white = image.levels
+    light = (black + shades[_FACE].mean(axis=(1, 2)) * (white - black) / 255) / 255
     return [
         Appearance(
             softness=float(softness[k]),
             covered=float(covered[k]),
             noise=float(noise[k]),
             narrowness=_narrowness(face),
-            blockiness=0.0 if photo is None else _blockiness(photo, face),
+            blockiness=_blockiness(image.pixels, face) if image.scale == 1 else 0.0,
             eyes_px=math.dist(*face.landmarks[:2]),
             light=float(light[k]),
         )

@@ -47,7 +47,11 @@ class ModelSpec:
     licence: str
     crop_margin: float = 0.0
     upright_length: float | None = None
-    """Below this length of the raw output a face may not be upright, or is spoiled; None where lengths say nothing."""
+    """Below this length of the raw output a face may not be upright, or is spoiled; None where lengths say nothing.
+
+    Where there is one, turned and flat photos are embedded as if they were upright and of full contrast; elsewhere
+    photos are taken as they are.
+    """
     warning: str = ""
     """Said whenever the model is used, where it is not fit for faces as it stands."""
 

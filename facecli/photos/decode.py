@@ -108,12 +108,14 @@ class Image:
     `pixels` is uint8 [H, W, 3], RGB, upright, read-only, perhaps at reduced scale. `width` and `height` are
     the original size in px, upright. `scale` is decoded px per original px: 1, 1/2, 1/4 or 1/8; H and W are
     rounded up, so a place found in `pixels` is exact at the original scale to within one decoded pixel.
+    `levels` are the grey levels of the photo that 0 and 255 stand for.
     """
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
     scale: float = 1.0
+    levels: tuple[float, float] = (0.0, 255.0)
 
 
 def decode(data: bytes, *, path: str | os.PathLike[str], at_least_px: int | None = None) -> Image:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,13 @@ from facecli.faces.choice import Choice
 from facecli.faces.crop import Crop, Crops, cut
 from facecli.faces.detector import DEFAULT_DETECTOR, detector_class
 from facecli.faces.quality import judged, refusal
+from facecli.faces.upright import LONGER, in_doubt, upright
 from facecli.hooks import Notify
 from facecli.models import runtime
 from facecli.models.registry import load_network, resolve
 from facecli.models.spec import ModelSpec
-from facecli.photos.source import NamedPhoto, decoder
+from facecli.photos.levels import FLAT
+from facecli.photos.source import Decode, NamedPhoto, decoder
 from facecli.templates.template import Embedded, Enrolled, FaceTemplate
 
 PIPELINE = 1
@@ -37,6 +40,8 @@ _PHOTOS_A_TASK = 8
 
 UNIT_WITHIN = 1e-3
 """How far from 1 the length of a template may be."""
+_Output = tuple[Array, float]
+"""A template, and the length of the raw output that it was made of."""
 
 
 class Embedder:
@@ -189,18 +194,18 @@ class Embedder:
 
     def _embed_task(self, task: list[NamedPhoto]) -> list[Embedded | FaceError]:
         cut_photos = [self._cut(photo) for photo in task]
-        chips = [crop.chip for crops in cut_photos if isinstance(crops, Crops) for crop in crops.chosen]
-        size = self.spec.input_size
-        templates, lengths = self.outputs(
-            np.stack(chips) if chips else np.empty((0, size, size, 3), np.uint8)
-        )
-        outputs = zip(templates, lengths.tolist(), strict=True)
+        outputs = self._outputs_of(crops for crops, _ in cut_photos if isinstance(crops, Crops))
         results: list[Embedded | FaceError] = []
-        for (path, _), crops in zip(task, cut_photos, strict=True):
+        for (path, _), (crops, decode) in zip(task, cut_photos, strict=True):
+            own = list(islice(outputs, len(crops.chosen))) if isinstance(crops, Crops) else []
+            if decode is not None:
+                crops, own = self._upright(crops, own, decode, path)
             if isinstance(crops, FaceError):
                 results.append(crops)
                 continue
-            faces = tuple(self._face_template(crop, *next(outputs)) for crop in crops.chosen)
+            faces = tuple(
+                self._face_template(crops, *of_one) for of_one in zip(crops.chosen, own, strict=True)
+            )
             results.append(self._checked(Embedded(path, crops.width, crops.height, crops.n_faces, faces)))
         return results
 
@@ -214,16 +219,49 @@ class Embedder:
             return refusal(quality, image.path)
         return image
 
-    def _face_template(self, crop: Crop, template: Array, length: float) -> FaceTemplate:
+    def _outputs_of(self, photos: Iterable[Crops]) -> Iterator[_Output]:
+        """Yield the template and the raw output's length of each chip of `photos`."""
+        chips = [crop.chip for crops in photos for crop in crops.chosen]
+        size = self.spec.input_size
+        templates, lengths = self.outputs(np.array(chips, np.uint8).reshape(-1, size, size, 3))
+        return zip(templates, lengths.tolist(), strict=True)
+
+    def _cut(self, photo: NamedPhoto) -> tuple[Crops | FaceError, Decode | None]:
+        """Return the faces of a photo as it lies, and what decodes it, None where it cannot be read."""
+        decode = None
+        try:
+            decode = decoder(photo)
+            return cut(decode, self.spec, self._detector, self.choice, path=photo[0]), decode
+        except FaceError as error:
+            return error, decode
+
+    def _upright(
+        self, crops: Crops | FaceError, outputs: list[_Output], decode: Decode, path: Path
+    ) -> tuple[Crops | FaceError, list[_Output]]:
+        """Return the faces of a photo at the turn at which they are upright, with their outputs."""
+        lengths = [length for _, length in outputs]
+        if self._detector is None or not in_doubt(crops, lengths, self.spec):
+            return crops, outputs
+        try:
+            turned = upright(
+                crops,
+                lengths,
+                decode,
+                self.spec,
+                self._detector,
+                self.choice,
+                length_of=lambda chip: float(self.outputs(chip[None])[1][0]),
+                path=path,
+            )
+        except FaceError as error:
+            return error, []
+        return (crops, outputs) if turned is None else (turned, list(self._outputs_of([turned])))
+
+    def _face_template(self, crops: Crops, crop: Crop, output: _Output) -> FaceTemplate:
+        template, length = output
         told = length if self.spec.upright_length is not None else None
         quality = None if crop.appearance is None else judged(crop.appearance, told)
-        return FaceTemplate(crop.face, crop.index, template, quality)
-
-    def _cut(self, photo: NamedPhoto) -> Crops | FaceError:
-        try:
-            return cut(decoder(photo), self.spec, self._detector, self.choice, path=photo[0])
-        except FaceError as error:
-            return error
+        return FaceTemplate(crop.face, crop.index, template, quality, crops.turned)
 
 
 def prepare(chips: Pixels, spec: ModelSpec) -> Array:
@@ -252,6 +290,9 @@ def embedder_id(spec: ModelSpec, network_key: str, aligned: bool, detector: str 
         "detector": None if searched is None else searched.weights,
         "search": None if searched is None else searched.search,
     }
+    if spec.upright_length is not None:
+        what["flat"] = FLAT
+        what["upright"] = None if aligned else [spec.upright_length, LONGER]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     safe = "".join(c if c.isalnum() or c in "-_" else "-" for c in spec.name)
     return f"{safe}{'-aligned' if aligned else ''}-{digest[:12]}"

@@ -16,13 +16,15 @@ from facecli.faces.quality import Quality
 class FaceTemplate:
     """One face and its template: `index` counts the faces seen from the largest, `embedding` is float32 [D], unit.
 
-    `quality` is None for a face crop, which nobody aligned.
+    `quality` is None for a face crop, which nobody aligned. `turned` is by how many degrees the face is turned
+    clockwise in the photo: 0, 90, 180 or 270.
     """
 
     face: Face
     index: int
     embedding: Array
     quality: Quality | None = None
+    turned: int = 0
 
     @property
     def strictness(self) -> float:

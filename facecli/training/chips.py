@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +31,9 @@ class ChipCache:
     def __init__(
         self, spec: ModelSpec, cache_dir: Path, aligned: bool, min_face_px: int, choice: Choice
     ) -> None:
-        self.spec, self.choice = spec, choice
+        # Photos as they are, as the checkpoint will take them: what the base's lengths told is lost in training.
+        self.spec = replace(spec, upright_length=None)
+        self.choice = choice
         kind = detector_class(DEFAULT_DETECTOR)
         what = {
             "pipeline": PIPELINE,

@@ -289,6 +289,7 @@ def test_no_photos_give_nothing(embedder):
         {"mirror": False},
         {"crop_margin": 0.2},
         {"template": None},
+        {"upright_length": 10.0},
         {"template": ((1.0, 1.0),) * 5},
     ],
     ids=lambda change: next(iter(change)),
