@@ -18,7 +18,8 @@ def base_names(incomplete: str) -> list[str]:
     """Return the bases to train from that begin like this, but for the networks of torchvision and files."""
     from facecli.models.built_in import BUILT_IN, SMALL_CNN
 
-    return [name for name in (*BUILT_IN, SMALL_CNN) if name.startswith(incomplete)]
+    bases = [name for name, spec in BUILT_IN.items() if spec.family != "published"]
+    return [name for name in (*bases, SMALL_CNN) if name.startswith(incomplete)]
 
 
 def subjects(context: typer.Context, incomplete: str) -> list[str]:

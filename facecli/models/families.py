@@ -14,6 +14,7 @@ FAMILIES = {
     "dlib": "facecli.models.dlib",
     "facenet": "facecli.models.facenet",
     "torchvision": "facecli.models.torchvision",
+    "published": "facecli.models.published",
     "onnx_file": "facecli.models.onnx_file",
     "checkpoint": "facecli.models.checkpoint",
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facecli.errors import BadInput, NoSuchFile, UsageError, shortage
-from facecli.files.download import file_digest, refuse_impostor
+from facecli.files.download import check, file_digest, refuse_impostor
 from facecli.hooks import Notify
 from facecli.models.built_in import ARCFACE_TEMPLATE
 from facecli.models.contract import MOST_DIM, Contract, Table, read_contract, read_table
@@ -128,25 +128,34 @@ class OnnxFile(Family):
                 advice="no_weights",
             )
         path = Path(spec.weights)
-        output = _read(path).output
-
-        def onnx_form() -> bytes:
-            return _prepared(path, spec, output)
-
-        def torch_form() -> torch.nn.Module:
-            raise UsageError(
-                "an ONNX file has no torch form",
-                path=path,
-                hint="run it on the device cpu",
-                advice="on_cpu",
-            )
-
-        checked = (GRAPH, file_digest(path), output, str(spec.input_size), str(spec.dim))
-        key = hashlib.sha256("\n".join(checked).encode()).hexdigest()
-        return Network(path.stem, key, onnx_form, torch_form)
+        return network_of(path, file_digest(path), spec, _read(path).output)
 
 
 FAMILY = OnnxFile()
+
+
+def network_of(path: Path, digest: str, spec: ModelSpec, output: str = "") -> Network:
+    """Return the network in the ONNX file at `path`, whose SHA-256 is `digest`.
+
+    It is read and checked against `spec` when it is first prepared for use: `BadInput`. `output` is the name of the
+    embedding, "" for the only one.
+    """
+
+    def onnx_form() -> bytes:
+        check(path, digest)
+        return _prepared(path, spec, output)
+
+    def torch_form() -> torch.nn.Module:
+        raise UsageError(
+            "an ONNX file has no torch form",
+            path=path,
+            hint="run it on the device cpu",
+            advice="on_cpu",
+        )
+
+    checked = (GRAPH, digest, output, str(spec.input_size), str(spec.dim))
+    key = hashlib.sha256("\n".join(checked).encode()).hexdigest()
+    return Network(Path(spec.name).stem, key, onnx_form, torch_form)
 
 
 def _read(path: Path) -> _Read:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from facecli.errors import NoSuchFile, UsageError, WeightsMissing, did_you_mean
-from facecli.models.built_in import BUILT_IN, TORCHVISION
+from facecli.models.built_in import BUILT_IN, DETECTOR_FILES, EVERYDAY, TORCHVISION
 from facecli.models.families import family
-from facecli.models.spec import ModelSpec, ModelStatus, contract_text
+from facecli.models.spec import DetectorFile, ModelSpec, ModelStatus, contract_text
 
 if TYPE_CHECKING:
     from facecli.hooks import Notify
@@ -53,8 +53,10 @@ def resolve(name: str) -> ModelSpec:
 
 
 def _unknown(name: str) -> UsageError:
+    likely = EVERYDAY.get(name.lower().replace(" ", "").replace("-", "_"))
+    meant = f"here it is {' or '.join(map(repr, likely))};" if likely else did_you_mean(name, BUILT_IN)
     known = f"known are {', '.join(BUILT_IN)}, torchvision:NAME, an .onnx file or a checkpoint folder"
-    return UsageError(f"unknown model '{name}'", hint=f"{did_you_mean(name, BUILT_IN)} {known}".lstrip())
+    return UsageError(f"unknown model '{name}'", hint=f"{meant} {known}".lstrip())
 
 
 def load_network(
@@ -73,28 +75,92 @@ def load_network(
     own = family(spec)
     if weights is not None and not weights.is_file():
         raise WeightsMissing("no such weights file", path=weights)
-    if weights is None and "://" in spec.weights and own.locate(spec, cache_dir) is None:
-        from facecli.files import download
-
-        target = download.weights_path(spec.weights, cache_dir)
-        download.fetch(spec.weights, target, sha256=spec.sha256, progress=progress, notify=notify)
+    if weights is None and spec.places and own.locate(spec, cache_dir) is None:
+        target = own.download_path(spec, cache_dir)
+        _fetch(spec, target, notify=notify, progress=progress)
     return own.network(spec, cache_dir, weights, notify)
+
+
+def fetch_weights(
+    name: str,
+    *,
+    cache_dir: Path,
+    notify: Notify | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> tuple[ModelSpec | DetectorFile, Path]:
+    """Put the weights of the model or the detector's file called `name` on this machine; return what and where.
+
+    What is there already is checked. Raises `UsageError` for an unknown name and `WeightsMissing`.
+    """
+    from facecli.files.download import check
+
+    if name in DETECTOR_FILES:
+        file = DETECTOR_FILES[name]
+        target = detector_path(file, cache_dir)
+        if not target.is_file():
+            return file, _fetch(file, target, notify=notify, progress=progress)
+        check(target, file.sha256)
+        return file, target
+    spec = resolve(name)
+    own = family(spec)
+    path = own.locate(spec, cache_dir)
+    if path is None and spec.places:
+        return spec, _fetch(spec, own.download_path(spec, cache_dir), notify=notify, progress=progress)
+    if path is None:
+        # A package brings them: the error says which.
+        own.network(spec, cache_dir, None, notify)
+        raise WeightsMissing(f"the weights of '{name}' are no download")
+    check(path, spec.sha256)
+    return spec, path
+
+
+def detector_path(file: DetectorFile, cache_dir: Path) -> Path:
+    """Return where the weights of a detector are kept."""
+    return cache_dir / "weights" / f"{file.name}-{file.sha256[:8]}.onnx"
+
+
+def _fetch(
+    what: ModelSpec | DetectorFile,
+    target: Path,
+    *,
+    notify: Notify | None,
+    progress: Callable[[int, int | None], None] | None,
+) -> Path:
+    from facecli.files.mirrors import fetch_any
+
+    if what.non_commercial and notify is not None:
+        notify(f"the weights of '{what.name}' are not for commercial use: {what.licence}")
+    return fetch_any(
+        what.places, target, sha256=what.sha256, size=what.size, progress=progress, notify=notify
+    )
+
+
+def terms_of(sha256: str) -> ModelSpec | DetectorFile | None:
+    """Return the known weights of this digest, whose licence holds wherever the file was found and however named."""
+    files: list[ModelSpec | DetectorFile] = [*BUILT_IN.values(), *DETECTOR_FILES.values()]
+    return next((file for file in files if file.sha256 == sha256), None)
 
 
 def describe(spec: ModelSpec, cache_dir: Path) -> ModelStatus:
     """Return what `facecli models` shows of `spec`; fetches and exports nothing."""
+    from facecli.files.download import file_digest
     from facecli.models.runtime import onnx_path
 
     own = family(spec)
     here = own.locate(spec, cache_dir)
     exported = here is not None and onnx_path(own.network(spec, cache_dir, None, None), cache_dir).is_file()
+    # What a copy's owner writes beside it does not change its terms.
+    terms = terms_of(file_digest(here)) if here is not None and spec.sha256 is None else None
+    terms = spec if terms is None else terms
     return ModelStatus(
         name=spec.name,
         dim=spec.dim,
         contract=contract_text(spec),
-        licence=spec.licence,
-        weights=str(here) if here is not None else spec.weights,
+        licence=terms.licence,
+        weights=str(here) if here is not None else spec.places[0].url if spec.places else spec.weights,
         here=here is not None,
         exported=exported,
         warning=spec.warning,
+        non_commercial=terms.non_commercial,
+        accuracy=terms.accuracy,
     )

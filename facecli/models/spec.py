@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from facecli.errors import UsageError
+from facecli.files.mirrors import Place
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +55,33 @@ class ModelSpec:
     """
     warning: str = ""
     """Said whenever the model is used, where it is not fit for faces as it stands."""
+    mirrors: tuple[Place, ...] = ()
+    """Where the same weights are fetched from when `weights` fails."""
+    size: int | None = None
+    """Of the weights file in bytes; None where nobody says."""
+    non_commercial: bool = False
+    """Whether the weights' terms, or those of the data they were trained on, leave out commercial use."""
+    accuracy: str = ""
+    """A published figure and whose it is."""
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Return where the weights can be fetched from, nowhere where they are no download."""
+        first = () if "://" not in self.weights else (Place(self.weights),)
+        return (*first, *self.mirrors)
+
+
+@dataclass(frozen=True)
+class DetectorFile:
+    """The weights of a face detector as others publish them: an ONNX file."""
+
+    name: str
+    places: tuple[Place, ...]
+    sha256: str
+    size: int
+    licence: str
+    non_commercial: bool
+    accuracy: str
 
 
 @dataclass(frozen=True)
@@ -76,6 +104,12 @@ class Family(ABC):
     @abstractmethod
     def locate(self, spec: ModelSpec, cache_dir: Path) -> Path | None:
         """Return the weights file if it is on this machine, without fetching anything."""
+
+    def download_path(self, spec: ModelSpec, cache_dir: Path) -> Path:
+        """Return where weights that are a download are kept."""
+        from facecli.files.download import weights_path
+
+        return weights_path(spec.weights, cache_dir)
 
     @abstractmethod
     def network(
@@ -114,6 +148,9 @@ class ModelStatus:
     exported: bool
     """Whether the ONNX form is in the cache, so that a run imports no torch."""
     warning: str
+    non_commercial: bool
+    accuracy: str
+    """A published figure and whose it is; "" where there is none."""
 
 
 def contract_text(spec: ModelSpec) -> str:

@@ -94,6 +94,7 @@ def _place(record: Mapping[str, Any]) -> tuple[FacePlace, float]:
         None if box is None else tuple(map(float, box)),
         number("probability", 1),
         number("quality", 100),
+        number("turned", 270, int),
     )
     return place, 0.0 if strictness is None else strictness
 

@@ -50,6 +50,7 @@ def embed_record(image: Embedded, chosen: FaceTemplate, embedder_id: str) -> dic
         "box": place["box"],
         "landmarks": [[round(x, 1), round(y, 1)] for x, y in chosen.face.landmarks],
         "probability": place["face_probability"],
+        "turned": place["turned"],
         "quality": place["quality"],
         "quality_parts": None if chosen.quality is None else chosen.quality.record(),
         "strictness": chosen.strictness,

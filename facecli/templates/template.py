@@ -52,7 +52,8 @@ class FacePlace:
     """Which face of an image a template is of; None where a record of before does not say.
 
     `face` counts the `n_faces` seen, from the largest; `box` is (left, top, right, bottom) in px of the upright image,
-    to a tenth; `face_probability` is the detector's, in 0..1, and `quality` in 0..100.
+    to a tenth; `face_probability` is the detector's, in 0..1, and `quality` in 0..100; `turned` says by how many degrees
+    the photo's faces are turned clockwise.
     """
 
     face: int | None
@@ -60,13 +61,16 @@ class FacePlace:
     box: tuple[float, ...] | None
     face_probability: float | None
     quality: float | None = None
+    turned: int | None = None
 
     @classmethod
     def of(cls, image: Embedded, chosen: FaceTemplate) -> FacePlace:
         """Return the place of one face of an image."""
         box = tuple(round(side, 1) for side in chosen.face.box)
         quality = None if chosen.quality is None else chosen.quality.score
-        return cls(chosen.index, image.n_faces, box, round(chosen.face.probability, 4), quality)
+        return cls(
+            chosen.index, image.n_faces, box, round(chosen.face.probability, 4), quality, chosen.turned
+        )
 
     def record(self) -> dict[str, Any]:
         """Return the keys of a record that say which face it is about."""

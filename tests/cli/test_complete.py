@@ -67,7 +67,7 @@ def folder(tmp_path):
         ("verify a.jpg --db nowhere --subject ", []),
         ("verify a.jpg --subject ", []),
         ("db import faces.npy --db people --subject A", ["Ada", "Alan"]),
-        ("train people --base ", [*BUILT_IN, SMALL_CNN]),
+        ("train people --base ", ["sface", "dlib", "vggface2", "casia-webface", SMALL_CNN]),
         ("train people --loss s", ["supcon", "softmax", "sub-center"]),
         ("train people --miner h", ["hardest-negative", "hard-negatives"]),
         ("train people --augment ", list(STRENGTHS)),

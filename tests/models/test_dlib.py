@@ -139,7 +139,7 @@ def test_weights_given_by_hand_are_another_network_with_the_same_answers(chips, 
 def test_a_missing_package_says_what_to_install(tmp_path):
     spec = replace(SPEC, weights="no_such_package_here/models/x.dat")
     assert ours.FAMILY.locate(spec, tmp_path) is None
-    with pytest.raises(WeightsMissing, match="pip install face_recognition_models"):
+    with pytest.raises(WeightsMissing, match=r"pip install 'facecli\[dlib\]'"):
         ours.FAMILY.network(spec, tmp_path, None, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 
 from facecli.errors import NoSuchFile, UsageError, WeightsMissing
 from facecli.models import architectures, facenet, registry
-from facecli.models.built_in import BUILT_IN
+from facecli.models.built_in import BUILT_IN, DETECTOR_FILES, EVERYDAY
 from facecli.models.families import FAMILIES, family
 from facecli.models.spec import Family, contract_text
 
@@ -20,7 +21,7 @@ DLIB = BUILT_IN["dlib"]
 
 
 def test_built_in_models():
-    assert list(BUILT_IN) == ["sface", "dlib", "vggface2", "casia-webface"]
+    assert list(BUILT_IN)[:4] == ["sface", "dlib", "vggface2", "casia-webface"]
     for name, spec in BUILT_IN.items():
         assert spec.name == name
         assert registry.resolve(name) is spec
@@ -69,7 +70,11 @@ def test_resolving_and_listing_import_no_numbers_and_no_families():
         ("dlb", "did you mean 'dlib'?"),
         ("VGGFace", "did you mean 'vggface2'?"),
         ("casia", "did you mean 'casia-webface'?"),
-        ("zzz", "known are sface, dlib, vggface2, casia-webface, torchvision:NAME"),
+        ("zzz", "known are sface, dlib, vggface2, casia-webface, "),
+        ("ArcFace", "here it is 'buffalo_l' or 'auraface';"),
+        ("insightface", "here it is 'buffalo_l';"),
+        ("facenet512", "here it is 'vggface2';"),
+        ("face-recognition", "here it is 'dlib';"),
     ],
 )
 def test_unknown_names(name, says):
@@ -77,6 +82,45 @@ def test_unknown_names(name, says):
         registry.resolve(name)
     assert f"unknown model '{name}'" in str(caught.value)
     assert says in str(caught.value)
+
+
+def test_everyday_names_lead_to_models_that_are_there():
+    assert {name for names in EVERYDAY.values() for name in names} <= set(BUILT_IN)
+    assert not set(EVERYDAY) & set(BUILT_IN)
+    assert all(name == name.lower().replace("-", "_") for name in EVERYDAY)
+
+
+def test_what_is_published_is_held_by_its_digest_and_says_its_terms():
+    files = [spec for spec in BUILT_IN.values() if spec.family == "published"] + list(DETECTOR_FILES.values())
+    for file in files:
+        assert re.fullmatch("[0-9a-f]{64}", file.sha256)
+        assert file.places
+        assert file.licence
+        assert file.accuracy
+        assert registry.terms_of(file.sha256) is file, "a digest has one licence"
+        for place in file.places:
+            assert place.url.startswith("https://")
+            assert "/main/" not in place.url
+            assert "/master/" not in place.url
+            assert bool(place.member) == (place.sha256 is not None) == place.url.endswith(".zip")
+            if "opencv_zoo" in place.url:
+                assert "/raw/" in place.url, "the zoo's other addresses give pointers"
+    assert {file.name for file in files if file.non_commercial} == {
+        *(
+            "buffalo_l",
+            "buffalo_sc",
+            "antelopev2",
+            "edgeface-s",
+            "edgeface-xxs",
+            "adaface-ir18",
+            "adaface-ir101",
+        ),
+        *("scrfd-10g", "scrfd-500m"),
+    }
+    assert [name for name, spec in BUILT_IN.items() if spec.channel_order == "BGR"] == [
+        "adaface-ir18",
+        "adaface-ir101",
+    ]
 
 
 def test_paths_that_are_not_models(tmp_path):

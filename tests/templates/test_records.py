@@ -58,6 +58,7 @@ def test_a_record_has_the_schema_of_the_readme():
         "box",
         "landmarks",
         "probability",
+        "turned",
         "quality",
         "quality_parts",
         "strictness",
