@@ -26,6 +26,7 @@ import signal
 import sqlite3
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -209,6 +210,13 @@ def cut_or_swap(store: Path, draw: random.Random) -> str:
     return f"{kind} of {path.name}"
 
 
+def _for_sqlite(store: Path) -> bool:
+    """Say whether SQLite itself, which waits for pipes, may be let at the index to spoil it."""
+    return (store / "index.sqlite").is_file() and not any(
+        (store / f"index.sqlite{ending}").is_fifo() for ending in ("", "-journal", "-wal", "-shm")
+    )
+
+
 def say(store: Path, draw: random.Random) -> str:
     """Let the index say something else."""
     statements = []
@@ -222,7 +230,7 @@ def say(store: Path, draw: random.Random) -> str:
             where = draw.choice(("", "", f" WHERE abs(random()) % {draw.randrange(2, 9)} = 0"))
             statement = f"UPDATE OR REPLACE {table} SET {column} = {value}{where}"
         statements.append(statement)
-    if (store / "index.sqlite").is_file():
+    if _for_sqlite(store):
         with (
             contextlib.suppress(sqlite3.Error, UnicodeDecodeError),
             closing(sqlite3.connect(store / "index.sqlite", isolation_level=None)) as connection,
@@ -272,7 +280,7 @@ def link_folder(store: Path, draw: random.Random) -> str:
 
 def break_off(store: Path, draw: random.Random) -> str:
     """Leave half a commit, perhaps with a journal that leads elsewhere."""
-    if not (store / "index.sqlite").is_file() or (store / "index.sqlite").is_symlink():
+    if not _for_sqlite(store):
         return "nothing"
     with contextlib.suppress(AssertionError):
         half_commit(store)
@@ -454,6 +462,14 @@ def child(base: Path, seeds: range, report: int) -> None:
                 return
 
 
+def _killing(process: int) -> threading.Timer:
+    """Kill what says nothing for so long that not even the alarm can have reached it."""
+    watch = threading.Timer(2 * COMMAND_SECONDS, os.kill, (process, signal.SIGKILL))
+    watch.daemon = True
+    watch.start()
+    return watch
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
@@ -484,7 +500,10 @@ def main() -> int:
                     os._exit(0)
             os.close(writing)
             with open(reading, encoding="utf-8") as lines:
+                watch = _killing(process)
                 for line in lines:
+                    watch.cancel()
+                    watch = _killing(process)
                     one = json.loads(line)
                     if "begun" in one:
                         seed, begun = one["begun"] + 1, begun + 1
@@ -498,13 +517,18 @@ def main() -> int:
                     if time.monotonic() > end:
                         os.kill(process, signal.SIGKILL)
                         break
+                watch.cancel()
             _, status = os.waitpid(process, 0)
             if begun != tried and time.monotonic() < end:
                 failed.append({"seed": seed - 1, "wrong": f"the process ended with {status}"})
                 print(f"seed {seed - 1}: the process ended with {status}", flush=True)
                 begun = tried
             if options.keep is not None and failed and failed[-1]["seed"] == seed - 1:
-                shutil.copytree(base / "now", options.keep / str(seed - 1), symlinks=True, dirs_exist_ok=True)
+                with contextlib.suppress(shutil.Error):
+                    # Pipes stay behind.
+                    shutil.copytree(
+                        base / "now", options.keep / str(seed - 1), symlinks=True, dirs_exist_ok=True
+                    )
     print(
         f"{tried:,} databases were spoilt, {sum(commands.values()):,} commands run on them, {len(failed)} failures"
     )

@@ -158,8 +158,10 @@ def _left_out(
     rows: NDArray[np.float32], codes: NDArray[np.int8], scales: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Return |t - scale * codes| of each row, float64 [n], to 1e-12 of itself: the product is exact."""
-    rest = rows - scales[:, None].astype(np.float64) * codes
-    return np.sqrt(np.einsum("ij,ij->i", rest, rest))
+    # What is damaged is not a number, and less than no error.
+    with np.errstate(over="ignore", invalid="ignore"):
+        rest = rows - scales[:, None].astype(np.float64) * codes
+        return np.asarray(np.sqrt(np.einsum("ij,ij->i", rest, rest)), np.float64)
 
 
 def _chunks(templates: NDArray[np.float32], first: int, last: int, identity: bytes) -> NDArray[np.int8]:
