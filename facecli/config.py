@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-DEFAULT_MODEL = "dlib"
+DEFAULT_MODEL = "sface"
 DEFAULT_FMR = 1e-3
 DEFAULT_PRIOR = 0.5
 DEFAULT_TOP = 5
@@ -22,6 +22,7 @@ BATCH_SIZE = 32
 PickedFacePolicy = Literal["largest", "center", "main"]
 """Which face of a photo counts: the one that shows most of itself, the one nearest the centre, or the one the photo is
 of, by size, place and how surely it is a face."""
+DEFAULT_FACES: PickedFacePolicy = "main"
 FacePolicy = Literal[PickedFacePolicy, "all", "one"]
 """The same, or every face, or the only one."""
 OneFacePolicy = Literal[PickedFacePolicy, "one"]

@@ -38,7 +38,7 @@ def probes():
 
 @pytest.fixture(scope="session")
 def embedder(cache_dir):
-    return Embedder("dlib", cache_dir=cache_dir, workers=1)
+    return Embedder(cache_dir=cache_dir, workers=1)
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +92,7 @@ def opened():
 def made_up_calibration(embedder_id, n_mated=300, n_nonmated=6000):
     """Return a calibration of scores drawn where the generated faces have theirs; nobody knows who is who."""
     rng = np.random.default_rng(5)
-    scores = np.concatenate([rng.normal(0.96, 0.012, n_mated), rng.normal(0.83, 0.03, n_nonmated)])
+    scores = np.concatenate([rng.normal(0.75, 0.07, n_mated), rng.normal(0.12, 0.09, n_nonmated)])
     mated = np.arange(scores.size) < n_mated
     comparisons = Comparisons(np.clip(scores, -1, 1).astype(np.float32), mated)
     return calibrate(comparisons, describe(comparisons, "made up"), embedder_id=embedder_id)

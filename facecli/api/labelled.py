@@ -11,7 +11,7 @@ from facecli.api.rule import FilePath, rule_of
 from facecli.calibration.calibration import Calibration
 from facecli.calibration.files import install as install_calibration
 from facecli.calibration.fit import calibrate as fit
-from facecli.config import DEFAULT_REPLICATES, default_user_dir
+from facecli.config import DEFAULT_FACES, DEFAULT_REPLICATES, default_user_dir
 from facecli.errors import NoCalibration, UsageError
 from facecli.evaluation import data
 from facecli.evaluation import evaluation as system
@@ -166,7 +166,7 @@ class Data:
             )
         if self.db is not None:
             samples, folder = samples_of_people(
-                Path(self.db), embedder.choosing("largest"), cache_dir=embedder.cache_dir
+                Path(self.db), embedder.choosing(DEFAULT_FACES), cache_dir=embedder.cache_dir
             )
             labelled = of_database(
                 samples, folder, nonmated=self.nonmated, seed=seed, description=description

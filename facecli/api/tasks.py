@@ -12,7 +12,7 @@ from pathlib import Path
 
 from facecli.api.rule import FilePath, rule_of
 from facecli.calibration.calibration import Calibration
-from facecli.config import DEFAULT_PRIOR, DEFAULT_TOP
+from facecli.config import DEFAULT_FACES, DEFAULT_PRIOR, DEFAULT_TOP
 from facecli.errors import FaceError, printable
 from facecli.gallery.gallery import Gallery
 from facecli.gallery.refresh import refresh
@@ -48,7 +48,7 @@ def verify(
     calibration: Calibration | FilePath | None = None,
     prior: float = DEFAULT_PRIOR,
 ) -> Verdict:
-    """Say whether two photos show the same person, by one face of each: the largest by default.
+    """Say whether two photos show the same person, by one face of each: the main one by default.
 
     The threshold is that of the calibration in force, or of `calibration` or the file of one, for `fmr` (1e-3 by
     default), or `threshold` as given. Photos are as in
@@ -72,7 +72,7 @@ def identify(
 ) -> list[Identified]:
     """Say who the faces of `photo` are among the people of `db`: a folder with a folder of photos for each.
 
-    New and changed photos of the folder are enrolled first, by their largest face, and a `UserWarning` says of how
+    New and changed photos of the folder are enrolled first, by their main face, and a `UserWarning` says of how
     many no face could be. A `Gallery`, or what can be searched like one, is taken as it stands. `top` people are
     listed for each face. Photos are as in `embed`. Raises the `FaceError` of the photo or of the database,
     `NoCalibration`, `UsageError`.
@@ -86,7 +86,7 @@ def identify(
 
 
 def enrol(db: FilePath, *, embedder: Embedder | None = None) -> Gallery:
-    """Enrol the new and changed photos of the folder `db`, by their largest face; return it to search in.
+    """Enrol the new and changed photos of the folder `db`, by their main face; return it to search in.
 
     A `UserWarning` says how many photos have no usable face, and names the first. Raises `DatabaseError`,
     `NoSuchFile`.
@@ -95,7 +95,7 @@ def enrol(db: FilePath, *, embedder: Embedder | None = None) -> Gallery:
 
 
 def _enrolled(db: FilePath, embedder: Embedder) -> Gallery:
-    gallery, report = refresh(Path(db), embedder.choosing("largest"), cache_dir=embedder.cache_dir)
+    gallery, report = refresh(Path(db), embedder.choosing(DEFAULT_FACES), cache_dir=embedder.cache_dir)
     if report.failures:
         first = report.failures[0]
         text = f"{len(report.failures)} photos cannot be used, first {first.path}: {first.message}"

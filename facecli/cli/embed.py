@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from facecli import config
 from facecli.cli.exit_codes import INPUT_ERROR
 from facecli.cli.options import AllFacesOptions, Form, TemplateOutputOptions
 from facecli.cli.session import Folders, open_embedder, refreshed
@@ -56,7 +57,7 @@ def embed(
         raise UsageError("a database keeps its own templates", hint="leave out --output, or give photos")
     if db is not None:
         raise typer.Exit(
-            _embed_database(db, embedder.choosing("largest"), folders, notes, out.form, out.output)
+            _embed_database(db, embedder.choosing(config.DEFAULT_FACES), folders, notes, out.form, out.output)
         )
     raise typer.Exit(
         _embed_photos(sources if sources is not None else [], embedder, notes, out.form, out.output)

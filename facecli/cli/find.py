@@ -67,7 +67,7 @@ def find(
 ) -> None:
     """Who is this? Rank the people of a database for every face in the probes.
 
-    New and changed photos of the database are enrolled first, by their largest face. A face is *unknown* when
+    New and changed photos of the database are enrolled first, by their main face. A face is *unknown* when
     nobody reaches the threshold. Exits with 0 if anybody was found, 1 if nobody, 2 on any error.
 
     Examples:
@@ -135,7 +135,9 @@ def _prepared(
     rule = open_rule(
         folders, embedder, deciding if search.fpir is None else replace(deciding, fmr=search.fpir)
     )
-    gallery = open_gallery(search.db, embedder.choosing("largest"), folders, notes, search.no_refresh)
+    gallery = open_gallery(
+        search.db, embedder.choosing(config.DEFAULT_FACES), folders, notes, search.no_refresh
+    )
     if search.fpir is None:
         return gallery, rule, None
     from facecli.recognition.false_alarms import rule_for_gallery

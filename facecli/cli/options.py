@@ -195,7 +195,7 @@ class KeptOptions:
 
 @dataclass(frozen=True)
 class EnrolOptions(KeptOptions):
-    """How a database enrols: the largest face of each photo."""
+    """How a database enrols: the main face of each photo."""
 
     min_face_px: MinFace = config.Detection.min_face_px
     min_quality: MinQuality = config.MIN_QUALITY
@@ -205,7 +205,7 @@ class EnrolOptions(KeptOptions):
 class EmbedderOptions(EnrolOptions):
     """From photos to templates: the network, and which face of each counts."""
 
-    faces: Faces = "largest"
+    faces: Faces = config.DEFAULT_FACES
     face: FaceIndex = None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facecli import config
 from facecli.cli.options import EmbedderOptions, TrialOptions
 from facecli.cli.session import Folders, read_pairs
 from facecli.errors import UsageError
@@ -70,6 +71,6 @@ def refuse(*requests: tuple[bool, bool, str], hint: str = "") -> None:
 
 def refuse_choice_of_faces(embedding: EmbedderOptions) -> None:
     """Raise `UsageError` where an option says which face of a photo counts: for data that are enrolled."""
-    chosen = embedding.faces != "largest" or embedding.face is not None
+    chosen = embedding.faces != config.DEFAULT_FACES or embedding.face is not None
     hint = "leave --faces and --face out"
-    refuse((chosen, False, "a database enrols the largest face of each photo"), hint=hint)
+    refuse((chosen, False, "a database enrols the main face of each photo"), hint=hint)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from facecli import config
 from facecli.cli.advice import in_shell_words
 from facecli.cli.complete import subjects
 from facecli.cli.exit_codes import INPUT_ERROR, NON_MATCH
@@ -94,8 +95,8 @@ def verify(
             code = _compare_pairs(embedder, rule, read_pairs(compared.pairs, compared.root), sink, notes)
         else:
             if compared.db is not None and compared.subject is not None:
-                # --faces and --face are about the photo: enrolment takes the largest face whatever they say.
-                enroller = embedder.choosing("largest")
+                # --faces and --face are about the photo: enrolment takes the main face whatever they say.
+                enroller = embedder.choosing(config.DEFAULT_FACES)
                 gallery = open_gallery(compared.db, enroller, folders, notes, compared.no_refresh)
                 verdict: library.Verdict = library.verify_subject(
                     embedder, rule, gallery, (chosen[0], None), compared.subject

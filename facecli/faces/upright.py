@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from facecli.arrays import Pixels
+from facecli.config import DEFAULT_FACES
 from facecli.errors import FaceError, NoFace, SeveralFaces
 from facecli.faces.choice import Choice
 from facecli.faces.crop import Crops, cut
@@ -58,7 +59,7 @@ def upright(
     `length_of` tells the length of a chip's raw output. Raises what `cut` raises at that turn.
     """
     decode = functools.cache(decode)
-    main = Choice("center" if choice.policy == "center" and choice.face is None else "largest")
+    main = Choice(choice.policy if choice.central and choice.face is None else DEFAULT_FACES)
 
     def length_at(degrees: int) -> float:
         try:

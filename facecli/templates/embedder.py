@@ -18,7 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from facecli.arrays import Array, Pixels
-from facecli.config import BATCH_SIZE, MIN_QUALITY, Detection, cores, default_cache_dir
+from facecli.config import (
+    BATCH_SIZE,
+    DEFAULT_FACES,
+    DEFAULT_MODEL,
+    MIN_QUALITY,
+    Detection,
+    cores,
+    default_cache_dir,
+)
 from facecli.errors import BadInput, FaceError, UsageError
 from facecli.faces.choice import Choice
 from facecli.faces.crop import Crop, Crops, cut
@@ -54,12 +62,12 @@ class Embedder:
 
     def __init__(
         self,
-        model: str = "dlib",
+        model: str = DEFAULT_MODEL,
         *,
         cache_dir: Path | None = None,
         weights: Path | None = None,
         device: str = "cpu",
-        faces: str = "largest",
+        faces: str = DEFAULT_FACES,
         face: int | None = None,
         aligned: bool = False,
         min_face_px: int = Detection.min_face_px,

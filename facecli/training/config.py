@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from facecli.config import Detection, PickedFacePolicy
+from facecli.config import DEFAULT_FACES, DEFAULT_MODEL, Detection, PickedFacePolicy
 from facecli.training.losses.table import Distance
 
 Optimizer = Literal["adamw", "sgd"]
@@ -23,8 +23,8 @@ class TrainConfig:
     out: Path
     also: tuple[Path, ...] = ()
     """Further folders to train on, each from a source of its own."""
-    base: str = "dlib"
-    """dlib, vggface2, casia-webface, torchvision:NAME, small-cnn or a checkpoint's folder."""
+    base: str = DEFAULT_MODEL
+    """sface, dlib, vggface2, casia-webface, torchvision:NAME, small-cnn or a checkpoint's folder."""
     pretrained: bool = True
     """Start from the base's published weights; small-cnn has none."""
     weights: Path | None = None
@@ -36,7 +36,7 @@ class TrainConfig:
     width: int = 32
     """Channels of small-cnn's first stage."""
     aligned: bool = False
-    faces: PickedFacePolicy = "largest"
+    faces: PickedFacePolicy = DEFAULT_FACES
     """Which face of a photo is its subject's."""
     min_face_px: int = Detection.min_face_px
 

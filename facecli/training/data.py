@@ -22,7 +22,7 @@ from PIL import Image as PillowImage
 
 from facecli.arrays import Pixels
 from facecli.calibration.calibration import data_digest
-from facecli.config import Detection, PickedFacePolicy
+from facecli.config import DEFAULT_FACES, Detection, PickedFacePolicy
 from facecli.errors import BadInput, FaceError, NoSuchFile, UsageError, printable
 from facecli.faces.choice import Choice
 from facecli.hooks import Progress
@@ -82,7 +82,7 @@ def load(
     *,
     cache_dir: Path,
     aligned: bool = False,
-    faces: str = "largest",
+    faces: str = DEFAULT_FACES,
     min_face_px: int = Detection.min_face_px,
     workers: int = 1,
     progress: Progress | None = None,

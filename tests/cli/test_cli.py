@@ -125,7 +125,7 @@ def steady(text, **names):
     """Leave out what differs from machine to machine: folders, last digits, the widths of columns."""
     for name, folder in names.items():
         text = text.replace(str(folder), name.upper())
-    text = re.sub(r"dlib(-aligned)?-[0-9a-f]{12}", "EMBEDDER", text)
+    text = re.sub(r"(sface|dlib)(-aligned)?-[0-9a-f]{12}", "EMBEDDER", text)
     text = re.sub(r"\[-?\d+\.\d+(, -?\d+\.\d+){3}\]", "BOX", text)
     text = re.sub(r"\[-?[\d.e-]+(, -?[\d.e-]+){127}\]", "EMBEDDING", text)
     text = re.sub(r"\[(\[-?[\d.]+, -?[\d.]+\](, )?){5}\]", "LANDMARKS", text)
