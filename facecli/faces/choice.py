@@ -34,10 +34,16 @@ class Choice:
         if self.face is not None and self.face < 0:
             raise UsageError(f"a face index counts from 0, not {self.face}")
 
-    @property
-    def central(self) -> bool:
-        """Say whether a face at the centre of the image may count though another is larger."""
-        return self.policy in ("center", "main")
+    def enough(self, faces: Sequence[Face], width: int, height: int, unseen_px: float) -> bool:
+        """Say whether the face that counts is among `faces`, largest first: others have sides up to `unseen_px`."""
+        if not faces:
+            return False
+        if self.policy == "center":
+            return any(face.covers(width / 2, height / 2) for face in faces)
+        if self.policy == "main":
+            return max(_prominence(face, width, height) for face in faces) >= math.log(unseen_px)
+        # Cut off by the border, a face may show less than a whole one that is smaller.
+        return faces[0].area_within(width, height) >= unseen_px**2
 
     @property
     def needs_all(self) -> bool:
@@ -73,6 +79,9 @@ class Choice:
         if self.policy == "main":
             return [max(range(len(faces)), key=lambda index: _prominence(faces[index], width, height))]
         return [0]
+
+
+LARGEST = Choice()
 
 
 def _offset(face: Face, width: int, height: int) -> float:

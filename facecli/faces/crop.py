@@ -74,7 +74,7 @@ def cut(
         image = decode(None)
         faces = detector.all_faces(image)
     else:
-        faces, image = detector.first_faces(decode, central=choice.central)
+        faces, image = detector.first_faces(decode, choice)
     if not faces:
         raise NoFace(
             f"no face of {detector.min_face_px} px or more found in {image.width} x {image.height} px",

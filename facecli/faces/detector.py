@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, cast
 from facecli.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from facecli.faces.choice import Choice
     from facecli.faces.face import Face
     from facecli.models.network import Network, Runner
     from facecli.photos.decode import Image
@@ -45,11 +46,10 @@ class FaceFinder(Protocol):
     def all_faces(self, image: Image) -> list[Face]:
         """Return every face of an image at full scale."""
 
-    def first_faces(self, decode: Decode, *, central: bool = False) -> tuple[list[Face], Image]:
-        """Return faces and the image as decoded, perhaps at reduced scale; stop when the sought one is found.
+    def first_faces(self, decode: Decode, choice: Choice) -> tuple[list[Face], Image]:
+        """Return faces and the image as decoded, perhaps at reduced scale; stop when the one that counts is found.
 
-        Sought is the face that shows the largest of the image, or with `central` one that covers the image's
-        centre; smaller faces may be missing.
+        Smaller faces may be missing.
         """
 
 

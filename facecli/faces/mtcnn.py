@@ -6,8 +6,8 @@ proposes, and the last gives five landmarks (Zhang et al., 2016). Coordinates ar
 
 The levels sit on one ladder of face sizes, `LADDER_PX / FACTOR**k` of the original image, whatever the smallest
 face asked for: asking for smaller ones adds levels and moves none. Searching for every face walks the whole
-ladder. Searching for the largest (or the most central of the large) walks it from the coarse end, on an image
-decoded at reduced scale, and stops at the step that shows a face.
+ladder. Searching for the one face that counts walks it from the coarse end, on an image decoded at reduced scale,
+and stops at the step that shows it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 
 from facecli.arrays import Array
 from facecli.config import Detection
+from facecli.faces.choice import LARGEST, Choice
 from facecli.faces.detector import FaceDetector, Identity
 from facecli.faces.face import Face
 from facecli.faces.overlap import suppress
@@ -75,11 +76,10 @@ class Mtcnn(FaceDetector):
         boxes = [self._proposals(pyramid, side) for side in self._ladder(image)]
         return self._faces(pyramid, np.concatenate([_NOTHING, *boxes]), image)
 
-    def first_faces(self, decode: Decode, *, central: bool = False) -> tuple[list[Face], Image]:
+    def first_faces(self, decode: Decode, choice: Choice = LARGEST) -> tuple[list[Face], Image]:
         """Return the faces of the coarsest scales, largest first, and the image as decoded.
 
-        The search ends at the first scale whose faces show the largest of the image, or with `central` one
-        that covers the image's centre; smaller faces may be missing.
+        The search ends at the first scale whose faces are enough for `choice`; smaller faces may be missing.
         """
         image = decode(SEARCH_PX)
         pyramid = Pyramid(image.pixels)
@@ -87,10 +87,10 @@ class Mtcnn(FaceDetector):
         searched_px = 0.0
         for side in self._ladder(image):
             if side * image.scale < CELL_PX * 2 and image.scale < 1.0:
-                # Too coarse a decoding for faces this small, and nothing larger was there, or not at the centre.
+                # Too coarse a decoding for faces this small, and nothing larger was there, or did not count.
                 image = decode(None)
                 pyramid, boxes = Pyramid(image.pixels), _NOTHING
-                if central:
+                if choice != LARGEST:
                     larger = [self._proposals(pyramid, px) for px in self._ladder(image) if px > side]
                     boxes = np.concatenate([_NOTHING, *larger])
             boxes = np.concatenate([boxes, self._proposals(pyramid, side * image.scale)])
@@ -100,13 +100,7 @@ class Mtcnn(FaceDetector):
                 continue
             faces = self._faces(pyramid, boxes, image)
             sure = [face for face in faces if face.probability >= SURE]
-            if central:
-                ends = any(face.covers(image.width / 2, image.height / 2) for face in sure)
-            else:
-                # Cut off by the border, a face may show less than a whole one of the next scale.
-                next_area = (side * FACTOR) ** 2
-                ends = bool(sure) and sure[0].area_within(image.width, image.height) >= next_area
-            if ends:
+            if choice.enough(sure, image.width, image.height, side * FACTOR):
                 return faces, image
         return self._faces(pyramid, boxes, image), image
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from facecli.arrays import Array
+from facecli.faces.choice import LARGEST, Choice
 from facecli.faces.detector import FaceDetector, Identity
 from facecli.faces.face import Face
 from facecli.faces.overlap import suppress
@@ -60,10 +61,10 @@ class YuNet(FaceDetector):
             seen = _joined(seen, self._seen(pyramid, side, image))
         return self._faces(seen, pyramid, image)
 
-    def first_faces(self, decode: Decode, *, central: bool = False) -> tuple[list[Face], Image]:
-        """Return the faces of the looks up to the first that shows one, largest first, and the image as decoded.
+    def first_faces(self, decode: Decode, choice: Choice = LARGEST) -> tuple[list[Face], Image]:
+        """Return the faces of the coarsest looks that are enough for `choice`, largest first, and the image as decoded.
 
-        With `central`, up to the first that shows a face over the image's centre.
+        Smaller faces may be missing.
         """
         image = decode(SEARCH_PX)
         pyramid = Pyramid(image.pixels)
@@ -73,8 +74,8 @@ class YuNet(FaceDetector):
                 image = decode(None)
                 pyramid = Pyramid(image.pixels)
             seen = _joined(seen, self._seen(pyramid, side, image))
-            large = [face for face in seen if face.longer_px >= self.min_face_px]
-            if any(not central or face.covers(image.width / 2, image.height / 2) for face in large):
+            unseen_px = SEEN_PX * max(image.width, image.height) / side
+            if choice.enough(self._large(seen, image), image.width, image.height, unseen_px):
                 break
         return self._faces(seen, pyramid, image), image
 
@@ -104,7 +105,10 @@ class YuNet(FaceDetector):
         return [Face.of(boxes[i], points[i], scores[i]) for i in stays]
 
     def _faces(self, seen: Sequence[Face], pyramid: Pyramid, image: Image) -> list[Face]:
-        """Return the faces that are large enough, largest first."""
+        """Return the faces that are large enough, largest first, as they are handed out."""
+        return self._large(seen, image)
+
+    def _large(self, seen: Sequence[Face], image: Image) -> list[Face]:
         large = [face for face in seen if face.longer_px >= self.min_face_px]
         return sorted(large, key=lambda face: -face.area_within(image.width, image.height))
 

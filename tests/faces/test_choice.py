@@ -34,8 +34,19 @@ def test_a_face_outside_of_the_image_is_not_the_main_one():
     assert Choice("main").of(faces, 600, 600, path="photo") == [0]
 
 
-def test_the_search_for_the_main_face_goes_on_to_the_centre():
-    assert Choice("main").central
-    assert Choice("center").central
-    assert not Choice("largest").central
-    assert not Choice("main").needs_all
+@pytest.mark.parametrize(
+    ("policy", "faces", "unseen_px", "enough"),
+    [
+        ("largest", [], 10, False),
+        ("largest", [face(300, 300, 100)], 100, True),
+        ("largest", [face(0, 300, 100)], 100, False),  # half of it shown
+        ("center", [face(90, 300, 100)], 10, False),
+        ("center", [face(90, 300, 100), face(310, 300, 60)], 50, True),
+        ("main", [face(300, 300, 100)], 90, True),
+        ("main", [face(90, 300, 100)], 70, False),
+        ("main", [face(90, 300, 100)], 40, True),  # in the centre, one of 40 px would count less
+        ("main", [face(300, 300, 100, 0.7)], 70, False),
+    ],
+)
+def test_a_search_ends_when_nothing_smaller_can_count(policy, faces, unseen_px, enough):
+    assert Choice(policy).enough(faces, 600, 600, unseen_px) is enough

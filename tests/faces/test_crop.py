@@ -39,7 +39,7 @@ class Told:
     def all_faces(self, image):
         return self.faces
 
-    def first_faces(self, decode, *, central=False):
+    def first_faces(self, decode, choice):
         return self.faces[:1], decode(600)
 
 

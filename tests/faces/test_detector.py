@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from facecli.errors import UsageError
+from facecli.faces.choice import Choice
 from facecli.faces.detector import DEFAULT_DETECTOR, DETECTORS, detector_class
 from facecli.faces.face import Face
 from facecli.models import mtcnn_networks
@@ -39,12 +40,12 @@ def test_every_detector_keeps_the_protocol(name, cache_dir, people, opened):
     assert isinstance(face, Face)
     assert len(face.landmarks) == 5
     assert 0.5 < face.probability <= 1
-    first, decoded = detector.first_faces(lambda at_least_px: image, central=True)
+    first, decoded = detector.first_faces(lambda at_least_px: image, Choice("center"))
     assert decoded is image
     np.testing.assert_allclose(first[0].box, face.box, atol=8)
     blank = Image(np.full((90, 70, 3), 120, np.uint8), 70, 90)
     assert detector.all_faces(blank) == []
-    assert detector.first_faces(lambda at_least_px: blank) == ([], blank)
+    assert detector.first_faces(lambda at_least_px: blank, Choice()) == ([], blank)
 
 
 def test_mtcnn_is_its_weights_and_its_search():

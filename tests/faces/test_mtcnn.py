@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from facecli.faces import overlap
+from facecli.faces.choice import Choice
 from facecli.faces.face import Face
 from facecli.faces.mtcnn import Mtcnn
 from facecli.faces.overlap import suppress
@@ -118,7 +119,7 @@ def test_the_most_central_face_is_found_beside_a_larger_one(detector, people):
     canvas.paste(enlarged(people / "Clara" / "1.jpg", 70), (415, 265))
     data = jpeg(canvas)
     largest, _ = detector.first_faces(decoder(data))
-    central, _ = detector.first_faces(decoder(data), central=True)
+    central, _ = detector.first_faces(decoder(data), Choice("center"))
     assert not any(face.covers(450, 300) for face in largest)
     assert any(face.covers(450, 300) for face in central)
 
@@ -127,7 +128,7 @@ def test_a_large_face_aside_is_not_lost_in_the_search_for_a_central_one(detector
     canvas = Image.new("RGB", (2500, 1600), (128, 128, 128))
     canvas.paste(enlarged(people / "Arthur" / "1.jpg", 800), (50, 50))
     data = jpeg(canvas)
-    (aside,), image = detector.first_faces(decoder(data), central=True)
+    (aside,), image = detector.first_faces(decoder(data), Choice("center"))
     assert image.scale == 1
     (expected,) = detector.all_faces(decode(data, path="photo"))
     assert aside == expected

@@ -11,6 +11,7 @@ from conftest import GROUP, iou, landmarks_apart
 from PIL import Image
 
 from facecli.errors import UsageError, WeightsMissing
+from facecli.faces.choice import Choice
 from facecli.faces.detector import detector_class
 from facecli.faces.yunet import SCORE, YuNet, decoded
 from facecli.models import runtime, yunet_network
@@ -161,7 +162,7 @@ def test_the_search_for_the_central_face_goes_on_past_others(yunet, people):
     canvas = Image.new("RGB", (3000, 2000), (128, 128, 128))
     canvas.paste(enlarged(people / "Arthur" / "1.jpg", 900), (20, 50))
     canvas.paste(enlarged(people / "Clara" / "1.jpg", 90), (1455, 955))
-    faces, image = yunet.first_faces(decoder(canvas), central=True)
+    faces, image = yunet.first_faces(decoder(canvas), Choice("center"))
     assert image.scale == 1
     assert [face.covers(1500, 1000) for face in faces] == [False, True]
 
