@@ -49,6 +49,7 @@ class Embedder:
         model: str = "dlib",
         *,
         cache_dir: Path | None = None,
+        user_dir: Path | None = None,
         weights: Path | None = None,
         device: str = "cpu",
         faces: str = "largest",
@@ -62,7 +63,8 @@ class Embedder:
     ) -> None:
         """Load `model`, preparing on first use what it needs.
 
-        `cache_dir` holds weights and exported networks; None is the platform's cache folder of the user.
+        `cache_dir` holds weights and exported networks; None is the platform's cache folder of the user, as its data
+        folder is for `user_dir`, where models are that were added.
         `faces` is one of `choice.POLICIES`; `face` asks for one index instead. `aligned` takes images as face crops:
         nothing is searched; otherwise `detector` is one of `DETECTORS`. `weights` is a file to use in place of
         the model's own. `progress` hears of a download.
@@ -76,7 +78,7 @@ class Embedder:
                 f"the smallest face is {min_face_px} px",
                 hint=f"the detector sees faces of {kind.smallest_px} px or more",
             )
-        self.spec: ModelSpec = resolve(model)
+        self.spec: ModelSpec = resolve(model, user_dir)
         self.choice = Choice(faces, face)
         self.aligned = aligned
         self.workers = workers if workers is not None else cores()
