@@ -47,7 +47,8 @@ def default_cache_dir() -> Path:
 
 
 def default_user_dir() -> Path:
-    """Return the user's data folder, for calibrations that were installed: they are no cache."""
+    """Return the user's data folder, for calibrations that were installed and models that were added:
+    they are no cache."""
     from platformdirs import user_data_path
 
     return user_data_path("facecli", appauthor=False)

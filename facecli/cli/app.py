@@ -29,7 +29,7 @@ _COMMANDS = {
     "eval": "evaluate:evaluate",
     "train": "train:train",
     "db": "db:db",
-    "models": "models:models",
+    "models": "models:app",
     "doctor": "doctor:doctor",
     "help": "help:show",
 }
@@ -105,7 +105,9 @@ def main(
     ] = None,
     user: Annotated[
         Path | None,
-        typer.Option("--home", envvar="FACECLI_HOME", help="Folder for calibrations that were installed."),
+        typer.Option(
+            "--home", envvar="FACECLI_HOME", help="Folder for installed calibrations and added models."
+        ),
     ] = None,
     version: Annotated[
         bool,

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import typer
 
 
-def model_names(incomplete: str) -> list[str]:
-    """Return the built-in models that begin like this; for anything else the shell offers files."""
+def model_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the models known by name that begin like this; for anything else the shell offers files."""
     from facecli.models.built_in import BUILT_IN
 
-    return [name for name in BUILT_IN if name.startswith(incomplete)]
+    return [name for name in (*BUILT_IN, *added_names(context, "")) if name.startswith(incomplete)]
+
+
+def fetched_names(incomplete: str) -> list[str]:
+    """Return the models and the weights of detectors that begin like this."""
+    from facecli.models.built_in import BUILT_IN, DETECTOR_FILES
+
+    return [name for name in (*BUILT_IN, *DETECTOR_FILES) if name.startswith(incomplete)]
+
+
+def added_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the models that were added and begin like this."""
+    from facecli.config import default_user_dir
+    from facecli.models import added
+
+    user = context.find_root().params.get("user")
+    names = added.names(Path(user) if user is not None else default_user_dir())
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def base_names(incomplete: str) -> list[str]:

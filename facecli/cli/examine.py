@@ -19,12 +19,14 @@ from facecli.cli.advice import in_shell_words
 from facecli.config import cores
 from facecli.errors import FaceError
 from facecli.hooks import Notify
+from facecli.models import added
 from facecli.models.built_in import BUILT_IN
 from facecli.models.families import family
 from facecli.models.registry import describe, resolve
 from facecli.models.spec import ModelSpec
 from facecli.photos.decode import decode
 from facecli.photos.find import read
+from facecli.templates.channel_order import doubt
 from facecli.templates.embedder import Embedder
 
 PACKAGES = (
@@ -76,8 +78,12 @@ def examine(
     yield Check("processor", "info", f"{cores()} cores, ONNX Runtime on each")
     yield _folder("cache folder", cache_dir)
     yield _folder("user folder", user_dir)
-    for name in [*BUILT_IN, *models]:
-        yield from _model(name, cache_dir, user_dir, notify)
+    absent = [name for name in BUILT_IN if name not in models and not describe(resolve(name), cache_dir).here]
+    for name in [*BUILT_IN, *added.names(user_dir), *models]:
+        if name not in absent:
+            yield from _model(name, cache_dir, user_dir, notify)
+    if absent:
+        yield Check("models not here", "missing", f"{', '.join(absent)}: facecli models fetch NAME")
 
 
 def answer_chip(size: int) -> NDArray[np.uint8]:
@@ -104,14 +110,18 @@ def _folder(name: str, folder: Path) -> Check:
 
 def _model(name: str, cache_dir: Path, user_dir: Path, notify: Notify | None) -> Iterator[Check]:
     try:
-        spec = resolve(name)
+        spec = resolve(name, user_dir)
         status = describe(spec, cache_dir)
         if not status.here:
             yield Check(f"model {name}", "missing", f"weights not here: {status.weights}")
             return
-        embedder = Embedder(name, cache_dir=cache_dir, notify=notify)
+        embedder = Embedder(name, cache_dir=cache_dir, user_dir=user_dir, notify=notify)
         yield Check(f"model {name}", "ok", f"{status.weights}; embedder {embedder.id}")
         yield Check(f"model {name} answer", *_answer(spec, embedder))
+        if family(spec).known_answer(spec) is None and spec.name not in KNOWN_ANSWERS:
+            doubted = doubt(embedder)
+            looks = "ok" if doubted is None else "failed"
+            yield Check(f"model {name} channel order", looks, doubted or "no other order does clearly better")
         calibration = find_calibration(embedder.id, user_dir)
     except FaceError as error:
         yield Check(f"model {name}", "failed", str(in_shell_words(error)))

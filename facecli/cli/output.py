@@ -44,6 +44,7 @@ class Output:
 
     `columns` are the keys of the flat rows that `flatten` makes of a record. With `path` the file appears whole
     at the end, or not at all. `upright` shows a single record as a table with a line a key.
+    `left_out` are the columns that a table does without, one after the other, until it fits its terminal.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class Output:
         flatten: Flatten = lambda record: [record],
         title: str = "",
         upright: bool = False,
+        left_out: tuple[str, ...] = (),
     ) -> None:
         self.columns = columns
         self.flatten = flatten
         self.title = title
         self.upright = upright
+        self.left_out = left_out
         self.form = choose_format(form, path)
         self.path = path
         self._rows: list[Record] = []
@@ -141,6 +144,12 @@ class Output:
         )
         shown = [key for key in self.columns if any(row.get(key) not in (None, "") for row in self._rows)]
         texts = [[_shown(row.get(key)) for key in shown] for row in self._rows]
+        for key in self.left_out:
+            if key in shown and _width(shown, texts) - 2 > console.width:
+                index = shown.index(key)
+                del shown[index]
+                for cells in texts:
+                    del cells[index]
         errors: list[str] = []
         if "error" in shown and console.width - _width(shown[:-1], texts) < ERROR_WIDTH:
             # A sentence in a narrow column would be a tower: below, and the names above stay in one piece.

@@ -38,7 +38,13 @@ def open_embedder(folders: Folders, notes: Notes, options: KeptOptions) -> Embed
     from facecli.cli.shell_embedder import ShellEmbedder
 
     with notes.progress("fetching weights", size=True) as tell:
-        embedder = ShellEmbedder(**vars(options), cache_dir=folders.cache, notify=notes.say, progress=tell)
+        embedder = ShellEmbedder(
+            **vars(options),
+            cache_dir=folders.cache,
+            user_dir=folders.user,
+            notify=notes.say,
+            progress=tell,
+        )
     if embedder.spec.warning:
         notes.warn(embedder.spec.warning)
     return embedder

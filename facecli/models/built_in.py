@@ -70,7 +70,7 @@ ADAFACE = "https://github.com/yakhyo/adaface-onnx/releases/download/weights/"
 
 # What a mirror says of its copies is not the weights' licence: these are their makers' terms.
 INSIGHTFACE_TERMS = "MIT (code); InsightFace's weights are for non-commercial research only"
-EDGEFACE_TERMS = "two are stated: BSD-3-Clause in the code's repository, CC-BY-NC-SA-4.0 (non-commercial) on Idiap's model cards"
+EDGEFACE_TERMS = "BSD-3-Clause (code's repository), CC-BY-NC-SA-4.0, non-commercial (Idiap's model cards)"
 
 
 def _arcface(

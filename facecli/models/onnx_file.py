@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,15 +74,15 @@ def contract_path(model: Path) -> Path:
     return model.with_suffix(".json")
 
 
-def read_spec(path: Path) -> ModelSpec:
-    """Return the input contract of the ONNX file at `path`.
+def read_spec(path: Path, values: Mapping[str, Any] | None = None) -> ModelSpec:
+    """Return the input contract of the ONNX file at `path`, of `values` instead of the file beside it if given.
 
     The dimension is the contract's `dim` or is read off the graph. Raises `NoSuchFile` without the file,
     `BadInput` without its contract (showing one to paste) or for a fault in it.
     """
     if not path.is_file():
         raise NoSuchFile("no such ONNX file", path=path)
-    read = _read(path)
+    read = _read(path, values)
     contract = read.contract
     return ModelSpec(
         name=path.name,
@@ -158,15 +158,25 @@ def network_of(path: Path, digest: str, spec: ModelSpec, output: str = "") -> Ne
     return Network(Path(spec.name).stem, key, onnx_form, torch_form)
 
 
-def _read(path: Path) -> _Read:
+def tried(path: Path, spec: ModelSpec, values: Mapping[str, Any] | None = None) -> None:
+    """Run the network of a file once; raises `BadInput` where it does not fit the contract."""
+    _prepared(path, spec, _read(path, values).output)
+
+
+def _read(path: Path, values: Mapping[str, Any] | None = None) -> _Read:
     contract_file = contract_path(path)
-    if not contract_file.is_file():
+    if values is None and not contract_file.is_file():
         raise BadInput(
             f"no input contract: {contract_file.name} is missing beside it",
             path=path,
             hint=f"say how the network wants its faces, for example {EXAMPLE}",
         )
-    table = read_table(contract_file, FORMAT, VERSION, stated=False)
+    if values is None:
+        table = read_table(contract_file, FORMAT, VERSION, stated=False)
+    else:
+        table = Table({"format": FORMAT, "version": VERSION, **values}, path)
+        table.text("format")
+        table.whole("version")
     if table.has("preset"):
         # What the file says itself goes before the preset.
         table.values = PRESETS[table.choice("preset", tuple(PRESETS))] | table.values

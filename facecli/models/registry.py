@@ -1,15 +1,17 @@
 """From a model's name to its input contract and its network. Imports neither torch nor numpy.
 
-A name is one of `BUILT_IN`, `torchvision:NAME`, the path of an `.onnx` file with its contract beside it, or
-the path of a checkpoint that facecli saved.
+A name is one of `BUILT_IN`, `torchvision:NAME`, one that an ONNX file was added as, the path of an `.onnx` file
+with its contract beside it, or the path of a checkpoint that facecli saved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from facecli.config import default_user_dir
 from facecli.errors import NoSuchFile, UsageError, WeightsMissing, did_you_mean
 from facecli.models.built_in import BUILT_IN, DETECTOR_FILES, EVERYDAY, TORCHVISION
 from facecli.models.families import family
@@ -20,10 +22,11 @@ if TYPE_CHECKING:
     from facecli.models.network import Network
 
 
-def resolve(name: str) -> ModelSpec:
+def resolve(name: str, user_dir: Path | None = None) -> ModelSpec:
     """Return the input contract of the model called `name`.
 
-    A built-in name never means a file of the same name. Raises `UsageError` for an unknown name, `NoSuchFile`
+    A built-in name, or one that was added to `user_dir` (None is the platform's folder), never means a file of the
+    same name. Raises `UsageError` for an unknown name, `NoSuchFile`
     for a path that is not there and `BadInput` for a contract that cannot be read.
     """
     if name in BUILT_IN:
@@ -37,6 +40,14 @@ def resolve(name: str) -> ModelSpec:
         from facecli.models import onnx_file
 
         return onnx_file.read_spec(path)
+    from facecli.models import added
+
+    user_dir = user_dir if user_dir is not None else default_user_dir()
+    own = added.path_of(name, user_dir)
+    if own is not None:
+        from facecli.models import onnx_file
+
+        return replace(onnx_file.read_spec(own), name=name)
     from facecli.models import checkpoint
 
     if checkpoint.is_checkpoint(path):
@@ -49,13 +60,17 @@ def resolve(name: str) -> ModelSpec:
         )
     if "/" in name or "\\" in name:
         raise NoSuchFile("no such model file or checkpoint folder", path=path)
-    raise _unknown(name)
+    raise _unknown(name, added.names(user_dir))
 
 
-def _unknown(name: str) -> UsageError:
+def _unknown(name: str, added: list[str]) -> UsageError:
     likely = EVERYDAY.get(name.lower().replace(" ", "").replace("-", "_"))
-    meant = f"here it is {' or '.join(map(repr, likely))};" if likely else did_you_mean(name, BUILT_IN)
-    known = f"known are {', '.join(BUILT_IN)}, torchvision:NAME, an .onnx file or a checkpoint folder"
+    meant = (
+        f"here it is {' or '.join(map(repr, likely))};" if likely else did_you_mean(name, [*BUILT_IN, *added])
+    )
+    known = (
+        f"known are {', '.join([*BUILT_IN, *added])}, torchvision:NAME, an .onnx file or a checkpoint folder"
+    )
     return UsageError(f"unknown model '{name}'", hint=f"{meant} {known}".lstrip())
 
 
@@ -85,6 +100,7 @@ def fetch_weights(
     name: str,
     *,
     cache_dir: Path,
+    user_dir: Path | None = None,
     notify: Notify | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> tuple[ModelSpec | DetectorFile, Path]:
@@ -101,7 +117,7 @@ def fetch_weights(
             return file, _fetch(file, target, notify=notify, progress=progress)
         check(target, file.sha256)
         return file, target
-    spec = resolve(name)
+    spec = resolve(name, user_dir)
     own = family(spec)
     path = own.locate(spec, cache_dir)
     if path is None and spec.places:

@@ -65,6 +65,7 @@ class Embedder:
         model: str = DEFAULT_MODEL,
         *,
         cache_dir: Path | None = None,
+        user_dir: Path | None = None,
         weights: Path | None = None,
         device: str = "cpu",
         faces: str = DEFAULT_FACES,
@@ -79,7 +80,8 @@ class Embedder:
     ) -> None:
         """Load `model`, preparing on first use what it needs.
 
-        `cache_dir` holds weights and exported networks; None is the platform's cache folder of the user.
+        `cache_dir` holds weights and exported networks; None is the platform's cache folder of the user, as its data
+        folder is for `user_dir`, where models are that were added.
         `faces` is one of `choice.POLICIES`; `face` asks for one index instead. `aligned` takes images as face crops:
         nothing is searched; otherwise `detector` is one of `DETECTORS`. Where one face counts, one whose quality is
         below `min_quality` is an error, for networks that tell. `weights` is a file to use in place of the model's
@@ -94,7 +96,7 @@ class Embedder:
                 f"the smallest face is {min_face_px} px",
                 hint=f"the detector sees faces of {kind.smallest_px} px or more",
             )
-        self.spec: ModelSpec = resolve(model)
+        self.spec: ModelSpec = resolve(model, user_dir)
         self.choice = Choice(faces, face)
         self.aligned = aligned
         self.workers = workers if workers is not None else cores()

@@ -26,6 +26,7 @@ from facecli import __version__
 from facecli.calibration import files
 from facecli.cli.app import app
 from facecli.gallery.refresh import refresh
+from facecli.models.built_in import BUILT_IN, DETECTOR_FILES
 
 REPOSITORY = Path(__file__).parents[2]
 TRANSCRIPTS = Path(__file__).with_name("transcripts.txt")
@@ -795,9 +796,10 @@ def test_heic_where_its_decoder_is_here(people, facecli, tmp_path):
 
 def test_models_says_what_is_here(facecli):
     found = {row["name"]: row for row in rows(facecli("models -f csv").stdout)}
-    assert list(found) == ["sface", "dlib", "vggface2", "casia-webface"]
+    assert list(found) == [*BUILT_IN, *DETECTOR_FILES]
     assert found["dlib"]["here"] == "true"
     assert found["dlib"]["exported"] == "true"
+    assert found["dlib"]["calibrated"] == "true"
     assert "68-point" in found["dlib"]["licence"]
     assert found["vggface2"]["dim"] == "512"
 

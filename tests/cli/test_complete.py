@@ -22,7 +22,7 @@ ASK = (
 )
 
 
-def offered(words, folder):
+def offered(words, folder, **environment):
     """Return what bash would offer for the last of `words`; nothing heavy may have been imported for it."""
     question = {
         "_FACECLI_COMPLETE": "complete_bash",
@@ -31,7 +31,7 @@ def offered(words, folder):
     }
     done = subprocess.run(
         [sys.executable, "-c", ASK],
-        env={**os.environ, **question},
+        env={**os.environ, **question, **environment},
         cwd=folder,
         capture_output=True,
         text=True,
@@ -55,7 +55,9 @@ def folder(tmp_path):
         ("verify --model ", list(BUILT_IN)),
         ("find -m v", ["vggface2"]),
         ("verify --model ./my", []),  # the shell then offers files
-        ("models ", list(BUILT_IN)),
+        ("models ", ["list", "fetch", "add", "remove"]),
+        ("models list c", ["casia-webface"]),
+        ("models fetch scrfd", ["scrfd-10g", "scrfd-500m"]),
         ("doctor c", ["casia-webface"]),
         ("verify --faces ", list(get_args(OneFacePolicy))),
         ("find --faces ", list(get_args(FacePolicy))),
@@ -80,6 +82,16 @@ def folder(tmp_path):
 )
 def test_values_are_offered_and_nothing_heavy_is_imported(words, expected, folder):
     assert offered(words, folder) == expected
+
+
+@pytest.mark.slow
+def test_models_that_were_added_are_offered(folder):
+    path = folder / "home" / "models" / "sharp" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    home = str(folder / "home")
+    assert offered("verify --model sh", folder, FACECLI_HOME=home) == ["sharp"]
+    assert offered(f"--home {home} models remove ", folder) == ["sharp"]
 
 
 @pytest.mark.slow
