@@ -42,14 +42,14 @@ def main() -> None:
     folder: Path = options.folder
     embedder = Embedder(DEFAULT_MODEL, cache_dir=default_cache_dir(), faces="center")
     train, test = (read_pairs(folder / f"pairs_{part}.csv") for part in ("train", "test"))
-    chosen = {faces: embed_pairs(embedder.choosing(faces), train) for faces in POLICIES}
+    chosen = embed_pairs(embedder, train)
     judged = {faces: embed_pairs(embedder.choosing(faces), test) for faces in POLICIES}
-    made = {faces: judge(embedder.id, chosen["center"], judged[faces]) for faces in POLICIES}
+    made = {faces: judge(embedder.id, chosen, judged[faces]) for faces in POLICIES}
     print(f"embedder {embedder.id}; thresholds chosen with --faces center on pairs_train\n")
     print("| `--faces` | right of 1,000 pairs (95 %) | FMR at target 1e-3 | FNMR there | no face |")
     print("|---|---|---|---|---|")
     for faces in POLICIES:
-        print(row(faces, made[faces], accuracy(chosen["center"], train, judged[faces], test), judged[faces]))
+        print(row(faces, made[faces], accuracy(chosen, train, judged[faces], test), judged[faces]))
     n = made["center"].points[0]
     print(
         f"\nFMR and FNMR: {n.n_nonmated:,} non-mated and {n.n_mated:,} mated comparisons of {n.people:,} people;"

@@ -52,8 +52,8 @@ class FacePlace:
     """Which face of an image a template is of; None where a record of before does not say.
 
     `face` counts the `n_faces` seen, from the largest; `box` is (left, top, right, bottom) in px of the upright image,
-    to a tenth; `face_probability` is the detector's, in 0..1, and `quality` in 0..100; `turned` says by how many degrees
-    the photo's faces are turned clockwise.
+    to a tenth; `face_probability` is the detector's, in 0..1, `quality` is in 0..100, and `turned` is by how many
+    degrees the photo's faces are turned clockwise.
     """
 
     face: int | None
