@@ -59,7 +59,7 @@ def upright(
     `length_of` tells the length of a chip's raw output. Raises what `cut` raises at that turn.
     """
     decode = functools.cache(decode)
-    main = Choice(choice.policy if choice.central and choice.face is None else DEFAULT_FACES)
+    main = choice if choice.face is None and not choice.needs_all else Choice(DEFAULT_FACES)
 
     def length_at(degrees: int) -> float:
         try:
@@ -96,10 +96,10 @@ class Turned:
         """Return every face of an image at full scale."""
         return self._as_it_lies(self.detector.all_faces(_turned(image, self.quarters)), image)
 
-    def first_faces(self, decode: Decode, *, central: bool = False) -> tuple[list[Face], Image]:
+    def first_faces(self, decode: Decode, choice: Choice) -> tuple[list[Face], Image]:
         """Return faces and the image as decoded, not turned; see `FaceFinder`."""
         faces, seen = self.detector.first_faces(
-            lambda at_least_px: _turned(decode(at_least_px), self.quarters), central=central
+            lambda at_least_px: _turned(decode(at_least_px), self.quarters), choice
         )
         image = _turned(seen, -self.quarters)
         return self._as_it_lies(faces, image), image
