@@ -15,6 +15,8 @@ FLAT = 100.0
 have 155 or more."""
 _NARROWEST = 8.0
 """Levels that are spread at least, or a blank photo's noise would become a picture."""
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+"""Of RGB (ITU-R BT.601)."""
 _SAMPLES_PX = 50
 """Side of a square of as many pixels as are looked at, at least."""
 
@@ -28,8 +30,8 @@ def spread(image: Image) -> Image:
     """Return `image` itself, or one whose luminance's 1st percentile is black and whose 99th is white."""
     height, width = image.pixels.shape[:2]
     step = max(1, int(math.sqrt(height * width) / _SAMPLES_PX))
-    luminance = image.pixels[::step, ::step] @ np.array([0.299, 0.587, 0.114], np.float32)
-    black, white = np.percentile(luminance, [1, 99]).tolist()
+    luminance = np.sort(image.pixels[::step, ::step] @ _LUMINANCE, axis=None)
+    black, white = (float(luminance[at]) for at in (luminance.size // 100, -1 - luminance.size // 100))
     if white - black >= FLAT:
         return image
     white = max(white, black + _NARROWEST)

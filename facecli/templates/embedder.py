@@ -56,8 +56,8 @@ class Embedder:
     """A network, its input contract and a face detector, ready to run.
 
     `id` names everything that changes a template: weights, input contract, alignment, detector with its
-    search limits and reduced-scale decoding, precision. Not the smallest face asked for, which adds faces
-    without moving others, nor the engine: float32 engines agree to 1e-4.
+    search limits and reduced-scale decoding, which photos are turned and spread, precision. Not the smallest face
+    asked for, which adds faces without moving others, nor the engine: float32 engines agree to 1e-4.
     """
 
     def __init__(
