@@ -104,6 +104,8 @@ def read_spec(path: Path, values: Mapping[str, Any] | None = None) -> ModelSpec:
 class OnnxFile(Family):
     """ONNX files, each with its contract beside it."""
 
+    trainable = False
+
     def known_answer(self, spec: ModelSpec) -> KnownAnswer | None:
         """Return the contract's known answer, or None if it gives none."""
         return _read(Path(spec.weights)).known_answer

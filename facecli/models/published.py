@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class Published(Family):
     """Graphs that are run as they are; the contract is the table's, not a file's beside them."""
 
+    trainable = False
+
     def download_path(self, spec: ModelSpec, cache_dir: Path) -> Path:
         """Return the file's place, named by model and digest: publishers give many files the same name."""
         return cache_dir / "weights" / f"{spec.name}-{str(spec.sha256)[:8]}.onnx"

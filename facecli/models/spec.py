@@ -96,6 +96,8 @@ class KnownAnswer:
 class Family(ABC):
     """Networks that are found, made and trained in one way; each of `families.FAMILIES` has one as its `FAMILY`."""
 
+    trainable: ClassVar[bool] = True
+    """Whether its networks have a torch form, from which training can start."""
     resizable: ClassVar[bool] = False
     """Whether its networks take chips of another size than their contract's, once trained on them."""
     needs_head: ClassVar[bool] = False

@@ -2,6 +2,7 @@
 
 On clear faces either order tells people apart. Under heavy grey noise the right one does so better: by 1.44 times for
 SFace and 1.33 times for dlib's network, on the faces and the noise used here, and by 1.2 or more for other noise.
+Twelve networks of random weights preferred an order by 1.06 times at most.
 """
 
 from __future__ import annotations

@@ -141,6 +141,9 @@ def pretrained(
         raise UsageError("small-cnn has no published weights", hint="train it from the start")
     if isinstance(name, str) and (name in BUILT_IN or name.startswith(TORCHVISION)):
         spec = resolve(name)
+        if not family(spec).trainable:
+            # Before anything is fetched.
+            raise UsageError(f"'{name}' is published as ONNX, from which no training can start")
         network = load_network(spec, cache_dir=cache_dir, weights=weights, progress=progress, notify=notify)
         return architectures.assembled(architecture, (network.torch(), spec.dim), None)
     return architectures.assembled(architecture, None, None)

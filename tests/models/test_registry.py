@@ -226,6 +226,7 @@ def test_what_families_differ_in(tmp_path):
         return {name for name in FAMILIES if getattr(family(replace(DLIB, family=name)), attribute)}
 
     assert those("resizable") == {"torchvision", "checkpoint"}
+    assert set(FAMILIES) - those("trainable") == {"published", "onnx_file"}
     assert those("needs_head") == {"torchvision"}
     for spec in BUILT_IN.values():
         assert family(spec).known_answer(spec) is None

@@ -25,7 +25,7 @@ from facecli.training.chips import ChipCache
 from facecli.training.config import TrainConfig
 from facecli.training.learner import normalised
 from facecli.training.schedule import rate
-from facecli.training.start import base_spec, start
+from facecli.training.start import base_spec, pretrained, start
 from facecli.training.strengths import STRENGTHS, Augmentation, strength
 from facecli.training.validation import Measure
 
@@ -462,3 +462,9 @@ def test_intervals_resample_people():
         for rows, who in ((few, names), (many, doubled))
     ]
     assert widths[1] > 0.6 * widths[0]
+
+
+def test_a_base_that_cannot_be_trained_is_refused_before_it_is_fetched(tmp_path):
+    with pytest.raises(UsageError, match="'auraface' is published as ONNX"):
+        pretrained({"base": "auraface"}, cache_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
