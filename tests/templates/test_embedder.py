@@ -355,7 +355,7 @@ def test_limits_say_what_decides_whether_there_is_a_face(embedder, cache_dir):
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"faces": "biggest"}, UsageError, "choose from largest, center, all, one"),
+        ({"faces": "biggest"}, UsageError, "choose from largest, center, main, all, one"),
         ({"face": -1}, UsageError, "counts from 0, not -1"),
         ({"detector": "mtcn"}, UsageError, "unknown detector 'mtcn'; did you mean 'mtcnn'"),
         ({"min_face_px": 11}, UsageError, "12 px or more"),
