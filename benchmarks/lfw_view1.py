@@ -60,7 +60,7 @@ def main() -> None:
     for faces in POLICIES:
         curve = curve_of(of_samples(judged[faces]).scored)
         points = (curve.at(curve.threshold_for_fmr(fmr))[1] / curve.n_mated for fmr in FMRS)
-        print(f"| {faces} | " + " | ".join(f"{rate:.2%}" for rate in points) + f" | {curve.eer()[0]:.2%} |")
+        print(f"| {faces} | " + " | ".join(f"{rate:.2%}" for rate in points) + f" | {curve.eer().rate:.2%} |")
     print("\nThe same comparisons, each rate at its own threshold.")
     if not options.table:
         path = ship(folder, embedder.id, notice(made))

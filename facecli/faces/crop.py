@@ -19,7 +19,6 @@ from facecli.faces.quality import CHIP_PX, Appearance, appearances
 from facecli.models.built_in import ARCFACE_TEMPLATE
 from facecli.models.spec import ModelSpec
 from facecli.photos.decode import Image
-from facecli.photos.levels import levelled
 from facecli.photos.source import Decode
 
 
@@ -63,8 +62,6 @@ def cut(
     Without a detector the photo is a face crop already, and its one face the whole of it. `path` only names the
     photo in errors. Raises `NoFace`, `SeveralFaces` and what `decode` raises.
     """
-    if spec.upright_length is not None:
-        decode = levelled(decode)
     if detector is None:
         image = decode(2 * spec.input_size)
         face = Face((0.0, 0.0, float(image.width), float(image.height)), (), 1.0)

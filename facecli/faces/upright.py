@@ -1,7 +1,8 @@
 """Faces in photos that lie on a side or stand on their head, with no metadata that says so.
 
 A network's raw output is long for an upright face. Where a photo's main face has a short one, or no face is seen, the
-photo is searched turned as well, and counts at the turn where the output of its main face is longest. Detectors find
+photo is searched turned as well, and spread where it is dark or flat, and counts as it is where the output of its main
+face is longest. Detectors find
 and alignment straightens what is rolled by up to half a quarter turn, so four turns see every roll.
 """
 
@@ -22,9 +23,12 @@ from facecli.faces.crop import Crops, cut
 from facecli.faces.detector import FaceFinder
 from facecli.faces.face import Face
 from facecli.models.spec import ModelSpec
-from facecli.photos.decode import Image
+from facecli.photos.decode import AS_DECODED, Image
+from facecli.photos.levels import levelled
 from facecli.photos.source import Decode
 
+LOOK_PX = 600
+"""Longer side at which a photo is looked at for being flat."""
 TURNS = (90, 180, 270)
 """By how many degrees a photo's faces may be turned, clockwise."""
 LONGER = 0.25
@@ -54,11 +58,14 @@ def upright(
     length_of: Callable[[Pixels], float],
     path: str | os.PathLike[str],
 ) -> Crops | None:
-    """Return the faces of a photo that is in doubt as they are cut at the best turn; None where it is best as it lies.
+    """Return the faces of a photo that is in doubt as they are cut at the best turn; None where it is best as it is.
 
     `length_of` tells the length of a chip's raw output. Raises what `cut` raises at that turn.
     """
-    decode = functools.cache(decode)
+    original = decode
+    # Good photos are never spread: a small face before a plain wall would be distorted.
+    decode = functools.cache(levelled(decode))
+    is_flat = decode(LOOK_PX).levels != AS_DECODED
     main = choice if choice.face is None and not choice.needs_all else Choice(DEFAULT_FACES)
 
     def length_at(degrees: int) -> float:
@@ -74,12 +81,13 @@ def upright(
         as_it_lies = lengths[0]
     else:
         # The main face is none of those that count.
-        as_it_lies = length_at(0)
+        as_it_lies = length_of(cut(original, spec, detector, main, path=path).chosen[0].chip)
         if spec.upright_length is not None and as_it_lies >= spec.upright_length:
             return None
-    by_turn = {0: as_it_lies + LONGER} | {degrees: length_at(degrees) for degrees in TURNS}
+    turns = TURNS if not is_flat else (0, *TURNS)
+    by_turn = {None: as_it_lies + LONGER} | {degrees: length_at(degrees) for degrees in turns}
     turned = max(by_turn, key=lambda degrees: by_turn[degrees])
-    if turned == 0:
+    if turned is None:
         return None
     return replace(cut(decode, spec, Turned(detector, turned), choice, path=path), turned=turned)
 

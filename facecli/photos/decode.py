@@ -101,6 +101,10 @@ _SIGNATURES = (
 )
 
 
+AS_DECODED = (0.0, 255.0)
+"""The levels of a photo that nobody has spread."""
+
+
 @dataclass(frozen=True)
 class Image:
     """A decoded photograph.
@@ -115,7 +119,7 @@ class Image:
     width: int
     height: int
     scale: float = 1.0
-    levels: tuple[float, float] = (0.0, 255.0)
+    levels: tuple[float, float] = AS_DECODED
 
 
 def decode(data: bytes, *, path: str | os.PathLike[str], at_least_px: int | None = None) -> Image:

@@ -187,7 +187,7 @@ def _add_row(
     block: Block, row: list[str], columns: list[int], subject: str | None, embedder_id: str, where: str
 ) -> None:
     try:
-        _, path, face, n_faces, left, top, right, bottom, probability, theirs, quality, strictness = (
+        _, path, face, n_faces, left, top, right, bottom, probability, theirs, quality, strictness, _ = (
             row[at] if at >= 0 else "" for at in columns[:-1]
         )
         check_embedder(theirs, embedder_id, where)

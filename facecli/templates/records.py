@@ -35,7 +35,7 @@ ROW_COLUMNS = [
 ]
 """The table beside a .npy file of templates: one line a row of the array. Others may follow, such as `subject`."""
 
-QUALITY_COLUMNS = ["quality", "strictness"]
+QUALITY_COLUMNS = ["quality", "strictness", "turned"]
 """Of the same table; older ones lack them."""
 
 

@@ -46,8 +46,8 @@ def test_an_fmr_that_the_data_cannot_support_is_refused_with_the_number_it_takes
 
 
 def test_a_threshold_set_by_hand_keeps_the_rates_that_are_known_there(installed):
-    found = make_rule(ID, user_dir=installed, threshold=0.9)
-    assert found.threshold == 0.9
+    found = make_rule(ID, user_dir=installed, threshold=0.3)
+    assert found.threshold == 0.3
     assert 0 < found.point.fmr < 0.1
     assert found.calibration is not None
 
@@ -132,12 +132,12 @@ def test_match_means_at_the_threshold_or_above_as_it_is_shown():
 def test_the_probability_rises_with_the_similarity_and_the_prior(installed):
     even = make_rule(ID, user_dir=installed)
     rare = make_rule(ID, user_dir=installed, prior=0.01)
-    probabilities = [even.judge(s).probability for s in (0.8, 0.88, 0.92, 0.97)]
+    probabilities = [even.judge(s).probability for s in (0.2, 0.35, 0.45, 0.6)]
     assert probabilities == sorted(probabilities)
     assert probabilities[0] < 0.05
     assert probabilities[-1] > 0.95
-    assert rare.judge(0.9).probability < even.judge(0.9).probability
-    assert even.judge(0.9).match == rare.judge(0.9).match
+    assert rare.judge(0.4).probability < even.judge(0.4).probability
+    assert even.judge(0.4).match == rare.judge(0.4).match
 
 
 def test_the_rule_in_one_sentence_names_rates_with_their_intervals(installed):

@@ -108,7 +108,7 @@ def test_without_a_detector_the_whole_photo_is_the_face():
 
 @pytest.mark.parametrize("policy", ["largest", "center", "main"])
 def test_training_cuts_the_chips_that_the_embedder_embeds(policy, embedder, people, cache_dir):
-    chips = ChipCache(SPEC, cache_dir, False, 40, Choice(policy))
+    chips = ChipCache(embedder.spec, cache_dir, False, 40, Choice(policy))
     photos = sorted(people.glob("*/1.jpg"))[:4]
     templates = embedder.templates(np.stack([chips(photo)[1] for photo in photos]))
     results = embedder.choosing(policy).embed((photo, None) for photo in photos)

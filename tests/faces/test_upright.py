@@ -154,7 +154,7 @@ class Corner:
         self.shown = image
         return [Face((10.0, 5.0, 50.0, 65.0), ((20.0, 25.0),), 0.9)]
 
-    def first_faces(self, decode, *, central=False):
+    def first_faces(self, decode, choice):
         image = decode(600)
         return self.all_faces(image), image
 
@@ -176,7 +176,7 @@ def test_places_are_turned_back(degrees, corner, box, point):
     assert (seen.shown.pixels[0, 0] == 255).all()
     assert (seen.shown.width, seen.shown.height) == ((300, 200) if degrees == 180 else (200, 300))
     assert (face.box, face.landmarks, face.probability) == (box, (point,), 0.9)
-    (first,), decoded = Turned(seen, degrees).first_faces(lambda at_least_px: image)
+    (first,), decoded = Turned(seen, degrees).first_faces(lambda at_least_px: image, Choice())
     assert (first, decoded.width, decoded.height, decoded.scale) == (face, 300, 200, 0.5)
     np.testing.assert_array_equal(decoded.pixels, pixels)
 

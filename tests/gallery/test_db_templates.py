@@ -272,8 +272,8 @@ def test_what_is_no_template_is_refused_and_no_database_made(root, tmp_path, cha
         (",Bo\n", ",\n", BadInput, "row 2: '' cannot name a subject"),
         (",Bo\n", "\n", BadInput, "row 2: cannot be read"),
         (
-            "2,1.0,2.0,3.0,4.0,0.9,standin-16,,,Bo",
-            "2,1,2,3,x,1,standin-16,,,Bo",
+            "2,1.0,2.0,3.0,4.0,0.9,standin-16,,,,Bo",
+            "2,1,2,3,x,1,standin-16,,,,Bo",
             BadInput,
             "row 2: cannot be read",
         ),

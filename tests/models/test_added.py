@@ -114,7 +114,10 @@ def test_a_folder_that_cannot_be_written(file, user):
 
 
 def test_the_contract_that_is_kept_says_what_was_meant(file, user):
-    contract(file, {"preset": "arcface112", "input_size": SIZE})
+    contract(file, {"preset": "arcface112", "input_size": SIZE, "template": "plain"})
     added.add(file, user_dir=user, channel_order="BGR")
     kept = json.loads((user / "models" / "mine" / "model.json").read_text())
-    assert kept == {"preset": "arcface112", "input_size": SIZE, "channel_order": "BGR"}
+    assert kept == {
+        **{"preset": "arcface112", "input_size": SIZE, "template": "plain"},
+        "channel_order": "BGR",
+    }

@@ -71,7 +71,8 @@ def test_a_row_does_not_depend_on_its_batch(chips, onnx):
     np.testing.assert_array_equal(together, parts)
 
 
-def test_the_template_adds_the_mirror_image(chips, onnx, embedder):
+def test_the_template_adds_the_mirror_image(chips, onnx, cache_dir):
+    embedder = Embedder("dlib", cache_dir=cache_dir, workers=1)
     raw = onnx(prepare(chips, SPEC))[0] + onnx(prepare(chips[:, :, ::-1], SPEC))[0]
     expected = raw / np.linalg.norm(raw, axis=1, keepdims=True)
     templates = embedder.templates(chips)

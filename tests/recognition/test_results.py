@@ -12,7 +12,7 @@ from facecli.recognition.identify import Identified, Ranked, Unidentified
 from facecli.recognition.verify import ListedVerdict, SubjectVerdict, Uncompared, Verdict
 from facecli.templates.template import FacePlace
 
-PLACE = FacePlace(0, 2, (1.0, 2.0, 30.5, 40.0), 0.9987, 98.5)
+PLACE = FacePlace(0, 2, (1.0, 2.0, 30.5, 40.0), 0.9987, 98.5, 90)
 DECISION = vars(Rule(0.5, None, None, "").judge(0.75))
 PAIR = {**DECISION, "left": "a.jpg", "right": "b.jpg", "left_face": PLACE, "embedder_id": "e"}
 
@@ -24,6 +24,7 @@ DECIDED = {
         "box": [1.0, 2.0, 30.5, 40.0],
         "face_probability": 0.9987,
         "quality": 98.5,
+        "turned": 90,
     },
     "right_face": None,
     "embedder_id": "e",
@@ -73,6 +74,7 @@ def test_who_a_face_is_can_be_hashed_and_recorded():
             "box": [1.0, 2.0, 30.5, 40.0],
             "face_probability": 0.9987,
             "quality": 98.5,
+            "turned": 90,
         },
         **{"subject": "Ada", "match": True, "similarity": 0.75, "threshold": 0.5, "fmr": 1e-3, "fnmr": 1e-2},
         **{"expected_false_alarms": 0.02, "fpir": None, "candidates": [vars(best)]},

@@ -321,24 +321,24 @@ def test_the_id_changes_with_the_network_the_detector_and_the_pipeline(monkeypat
 def test_each_detector_has_its_ids_but_where_nothing_is_searched(embedder, cache_dir, people):
     assert len({embedder_id(SPEC, KEY, False, name) for name in DETECTORS}) == len(DETECTORS)
     assert len({embedder_id(SPEC, KEY, True, name) for name in DETECTORS}) == 1
-    yunet = Embedder("dlib", cache_dir=cache_dir, detector="yunet", workers=1)
+    yunet = Embedder(cache_dir=cache_dir, detector="yunet", workers=1)
     assert yunet.id != embedder.id
     paths = [people / name / "1.jpg" for name in ("Arthur", "Clara")]
     for a, b in zip(yunet.embed(photos(paths)), embedder.embed(photos(paths)), strict=True):
         assert iou(a.faces[0].face.box, b.faces[0].face.box) > 0.6
-        assert 0.9 < float(a.faces[0].embedding @ b.faces[0].embedding) < 0.9999
+        assert 0.8 < float(a.faces[0].embedding @ b.faces[0].embedding) < 0.9999
 
 
 def test_the_id_is_the_same_for_everything_that_moves_no_template(embedder, cache_dir):
     assert replace(SPEC, licence="x", warning="y") != SPEC
     assert embedder_id(replace(SPEC, licence="x", warning="y"), KEY, False) == embedder_id(SPEC, KEY, False)
     for options in ({"min_face_px": 20}, {"faces": "one"}, {"face": 3}, {"workers": 7}):
-        assert Embedder("dlib", cache_dir=cache_dir, **options).id == embedder.id
+        assert Embedder(cache_dir=cache_dir, **options).id == embedder.id
 
 
 @pytest.mark.slow
 def test_engines_share_an_id_because_their_templates_agree(embedder, cache_dir, people):
-    torch = Embedder("dlib", cache_dir=cache_dir, device="torch", workers=1)
+    torch = Embedder(cache_dir=cache_dir, device="torch", workers=1)
     assert torch.id == embedder.id
     paths = [people / name / "1.jpg" for name in ("Arthur", "Clara")]
     for a, b in zip(torch.embed(photos(paths)), embedder.embed(photos(paths)), strict=True):
