@@ -52,7 +52,7 @@ def export(
     if npy and out.output is not None:
         sink = NpyOutput(out.output, embedder.dim, subjects=True)
     else:
-        columns = ["path", "subject", "face", "n_faces", "box", "probability", "embedder_id"]
+        columns = ["path", "subject", "face", "n_faces", "box", "probability", "quality", "embedder_id"]
         if choose_format(out.form, out.output) in ("csv", "tsv"):
             columns.append("embedding")
         sink = Output(columns, form=out.form, path=out.output)

@@ -87,7 +87,7 @@ def _embed_photos(
     if npy and output is not None:
         sink = NpyOutput(output, embedder.dim)
     else:
-        columns = ["path", "face", "n_faces", "box", "probability", "embedder_id", "error"]
+        columns = ["path", "face", "n_faces", "box", "probability", "quality", "embedder_id", "error"]
         if choose_format(form, output) in ("csv", "tsv"):
             columns.insert(-1, "embedding")
         sink = Output(columns, form=form, path=output, flatten=_embed_rows)

@@ -18,6 +18,7 @@ from facecli.templates.template import FacePlace, FailedProbe, Probe
 COLUMNS = [
     "probe",
     "face",
+    "quality",
     "rank",
     "subject",
     "similarity",
@@ -196,7 +197,7 @@ def flatten(record: dict[str, Any]) -> list[dict[str, Any]]:
     error = record.get("error")
     if error is not None:
         return [{"probe": record["probe"], "error": f"{error['code']}: {error['message']}"}]
-    where = {key: record.get(key) for key in ("probe", "face", "threshold")}
+    where = {key: record.get(key) for key in ("probe", "face", "quality", "threshold")}
     rows = [{**where, **candidate} for candidate in record["candidates"]]
     if not record["match"]:
         rows.insert(0, {**where, "rank": None, "subject": "unknown", "match": False})

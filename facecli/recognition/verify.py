@@ -34,6 +34,8 @@ COLUMNS = [
     "mated",
     "left_face",
     "right_face",
+    "left_quality",
+    "right_quality",
     "error",
 ]
 
@@ -204,6 +206,7 @@ def flatten(record: dict[str, Any]) -> list[dict[str, Any]]:
     for side in ("left_face", "right_face"):
         face = record.get(side)
         row[side] = None if face is None else f"{face['face']} of {face['n_faces']}"
+        row[side.replace("face", "quality")] = None if face is None else face["quality"]
     error = record.get("error")
     row["error"] = None if error is None else f"{error['code']}: {error['message']}"
     return [row]
