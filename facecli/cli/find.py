@@ -90,7 +90,13 @@ def find(
     from facecli.recognition import identify as library
 
     gallery, rule, alarms = _prepared(context.obj, notes, embedder, search, deciding)
-    with Output(library.COLUMNS, form=out.form, path=out.output, flatten=library.flatten) as sink:
+    with Output(
+        library.COLUMNS,
+        form=out.form,
+        path=out.output,
+        flatten=library.flatten,
+        left_out=("rank", "face"),
+    ) as sink:
         source = probes_from(probes, embedder)
         answers = library.identify(
             gallery, rule, source, top=search.top, alarms=alarms, min_quality=embedder.lowest_quality

@@ -36,6 +36,8 @@ _REGIONS = (
 """Mouth, nose, eyes, the viewer's left and right half: rows, columns, and the share of the face's contrast that 97 of
 100 good photographs have there."""
 
+_BLACK = 0.05
+"""Mean brightness below which a photo keeps too few grey levels."""
 _BLOCKS_PX = 256
 _TYPICAL_LENGTH = 12.7
 """Of a good face's raw output, where the network's own says nothing."""
@@ -136,8 +138,11 @@ def judged(appearance: Appearance, length: float | None) -> Quality:
     # A logistic regression of the misses against own good photographs.
     log_odds = -9.53 + 1.403 * (_TYPICAL_LENGTH if length is None else length)
     log_odds += -0.314 * appearance.softness + 0.682 * appearance.covered
+    score = 100 / (1 + math.exp(min(-log_odds, 700.0)))
+    # Of what is all but black, lengths tell too little: noise is spread to look like a picture.
+    score *= min(1.0, (appearance.light / _BLACK) ** 2)
     return Quality(
-        score=round(100 / (1 + math.exp(min(-log_odds, 700.0))), 1),
+        score=round(score, 1),
         strictness=round(strictness, 4),
         length=length,
         appearance=appearance,

@@ -90,7 +90,7 @@ def by_target(result):
         (["--restore", "--test", "t.csv"], "--restore takes no --test"),
         (["--pairs", "-", "--test", "-"], "stdin holds one list"),
         (["--pairs", "p.csv", "--faces", "all"], "'all' is not one of 'largest'"),
-        (["--db", "people", "--faces", "center"], "a database enrols the largest face"),
+        (["--db", "people", "--faces", "center"], "a database enrols the main face"),
         (["--pairs", "p.csv", "--fmr", "1e-2,often"], "'often' is no false match rate"),
         (["--pairs", "p.csv", "--fmr", "1e-2,2"], "'2' is no false match rate"),
         (["--pairs", "p.csv", "--prior", "1"], "a prior of 1 is not between 0 and 1"),

@@ -469,8 +469,8 @@ def test_error_records_pass_through_the_pipe(facecli):
     ("change", "said"),
     [
         (
-            lambda line: re.sub(r"dlib-[0-9a-f]{12}", "dlib-000000000000", line),
-            "was made by 'dlib-000000000000'",
+            lambda line: re.sub(r"sface-[0-9a-f]{12}", "sface-000000000000", line),
+            "was made by 'sface-000000000000'",
         ),
         (lambda line: line[:-20], "stdin: line 2: is not JSON"),
         (lambda line: '{"x": 1}', "stdin: line 2: has the schema None"),
@@ -489,7 +489,7 @@ def test_templates_of_another_embedder_are_refused(facecli, tmp_path):
     facecli(["embed", "probes", "--aligned", "-o", tmp_path / "x.npy"])
     done = facecli(["find", tmp_path / "x.npy", "--db", "people"])
     assert done.exit_code == 2
-    assert "x.csv, row 0: the template was made by 'dlib-aligned-" in done.stderr
+    assert "x.csv, row 0: the template was made by 'sface-aligned-" in done.stderr
 
 
 def test_another_detector_has_templates_and_needs_a_calibration_of_its_own(facecli):
@@ -596,7 +596,7 @@ def test_a_database_in_which_nobody_can_be_found_is_an_error(facecli, tmp_path):
 
 @pytest.mark.parametrize("name", ["named.jpg", "named.png"])
 def test_draw_marks_every_face(name, facecli, world, tmp_path):
-    done = facecli(["find", "group.png", "--db", "people", "--draw", tmp_path / name, "--threshold", "0.997"])
+    done = facecli(["find", "group.png", "--db", "people", "--draw", tmp_path / name, "--threshold", "0.97"])
     assert done.exit_code == 0
     drawn = np.asarray(Image.open(tmp_path / name).convert("RGB")).astype(int)
     plain = np.asarray(Image.open(world / "group.png").convert("RGB")).astype(int)

@@ -111,7 +111,7 @@ def test_status_of_nothing_and_of_no_database(facecli, here):
 
 
 def test_status_of_several_models_and_of_a_damaged_one(facecli, here, embedder):
-    [folder] = (here / "people" / ".facecli").glob("dlib-*")
+    [folder] = (here / "people" / ".facecli").glob("sface-*")
     shutil.copytree(folder, folder.with_name("other-1"))
     (folder.with_name("other-1") / "index.sqlite").write_bytes(b"spoilt" * 1000)
     done = facecli("db status people -q")
@@ -149,13 +149,13 @@ def test_check_of_a_model_that_nothing_is_kept_for(facecli, here):
     assert "nobody is enrolled here, nothing can be checked" in done.stderr
     done = facecli("db check people --aligned --embed 2")
     assert done.exit_code == 2
-    assert "no templates of embedder dlib-aligned-" in done.stderr
+    assert "no templates of embedder sface-aligned-" in done.stderr
 
 
 def test_gc_says_first_and_removes_then(facecli, here, embedder):
     (here / "people" / "Hugo" / "1.jpg").unlink()
     facecli("embed --db people -q")
-    [folder] = (here / "people" / ".facecli").glob("dlib-*")
+    [folder] = (here / "people" / ".facecli").glob("sface-*")
     shutil.copytree(folder, folder.with_name("other-1"))
     planned = facecli("db gc people --dry-run --other-models")
     assert (planned.exit_code, planned.stderr.split()[-3:]) == (
@@ -271,7 +271,7 @@ def test_migrate_reports_how_far_two_models_agree(facecli, here, embedder):
     done = facecli("db gc people --other-models --model run")
     assert "stays: no photo can bring its 1 imported templates back" in done.stderr
     assert len(store_folders(here / "people", here)) == 2
-    done = facecli("db migrate people --to dlib")
+    done = facecli("db migrate people --to sface")
     assert done.exit_code == 2
     assert "both models are the same embedder" in done.stderr
 
@@ -298,7 +298,7 @@ def test_a_terminal_gets_a_table(here, cache_dir):
 
 
 def test_a_store_that_a_killed_writer_left_half_written_is_told(facecli, here):
-    [folder] = (here / "people" / ".facecli").glob("dlib-*")
+    [folder] = (here / "people" / ".facecli").glob("sface-*")
     with closing(sqlite3.connect(folder / "index.sqlite")) as db, db:
         db.execute("UPDATE facts SET value = 0 WHERE key = 'complete'")
     assert records(facecli("db status people").stdout)[0]["state"] == "incomplete"

@@ -305,7 +305,7 @@ def test_lfws_own_layout_from_lfws_development_photographs(run, tmp_path):
         (["--gallery", "a"], "--gallery and --probes go together"),
         (["--db", "a", "--cross"], "--cross goes with --pairs"),
         (["--db", "a", "--templates", "x.npy"], "--templates goes with --pairs"),
-        (["--db", "a", "--faces", "center"], "enrols the largest face"),
+        (["--db", "a", "--faces", "center"], "enrols the main face"),
         (["--pairs", "a", "--faces", "all"], "'all' is not one of 'largest'"),
         (["--pairs", "a.csv"], "no such file"),
         (["--db", "a", "--plot", "map.png"], "unknown plot 'map'"),
