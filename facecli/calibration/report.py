@@ -63,6 +63,12 @@ def explanation(made: Calibration) -> list[str]:
     return lines
 
 
+WRONG_WAY_ROUND = (
+    "different people score higher than the same one, so the scores tell nobody apart: are they distances?"
+    " A similarity is higher for what is more alike, so give them with the sign turned"
+)
+
+
 def doubts(made: Calibration) -> list[str]:
     """Return what a user of the calibration must know, each in a sentence."""
     found = []
@@ -73,6 +79,8 @@ def doubts(made: Calibration) -> list[str]:
             else f"there are {made.chosen_on.n_people} people, and cross-fitting takes nine"
         )
         found.append(f"the rates are those of the very comparisons the thresholds were chosen on: {why}")
+    if made.quality.auc < 0.5:
+        found.append(WRONG_WAY_ROUND)
     have = made.chosen.n_nonmated
     if trials_needed(DEFAULT_FMR) > have:
         found.append(

@@ -13,7 +13,14 @@ import typer
 from facecli import config
 from facecli.cli.exit_codes import INPUT_ERROR, NON_MATCH
 from facecli.cli.options import AllFacesOptions, NoRefresh, OutputOptions, RuleOptions
-from facecli.cli.session import Folders, open_embedder, open_gallery, open_rule, warn_of_quality
+from facecli.cli.session import (
+    Folders,
+    open_embedder,
+    open_gallery,
+    open_rule,
+    warn_of_quality,
+    warn_of_threshold,
+)
 from facecli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -144,6 +151,7 @@ def _prepared(
     gallery = open_gallery(
         search.db, embedder.choosing(config.DEFAULT_FACES), folders, notes, search.no_refresh
     )
+    warn_of_threshold(notes, rule, deciding)
     if search.fpir is None:
         return gallery, rule, None
     from facecli.recognition.false_alarms import rule_for_gallery

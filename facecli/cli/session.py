@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from facecli.cli.options import KeptOptions, RuleOptions
 from facecli.cli.streams import stdin_bytes
+from facecli.config import DEFAULT_FMR
 
 if TYPE_CHECKING:
     from facecli.calibration.decision import Rule
@@ -67,6 +68,19 @@ def open_rule(folders: Folders, embedder: Embedder, options: RuleOptions) -> Rul
 
 
 UNRATED = "are on faces of a lower quality than the error rates hold for: nobody knows how often they err"
+
+
+STRANGERS_MATCH = 0.01
+"""FMR above which a threshold that was set by hand is remarked on."""
+
+
+def warn_of_threshold(notes: Notes, rule: Rule, options: RuleOptions) -> None:
+    """Say if a threshold that was set by hand, perhaps another tool's number, takes strangers for the same person."""
+    if options.threshold is not None and rule.fmr is not None and rule.fmr > STRANGERS_MATCH:
+        notes.warn(
+            f"at the threshold {rule.threshold:g} {100 * rule.fmr:.3g} of 100 comparisons of different people match;"
+            f" the calibration's own threshold for an FMR of {DEFAULT_FMR:g} comes without --threshold"
+        )
 
 
 def warn_of_quality(notes: Notes, rule: Rule, decisions: Sequence[Verdict | Identified]) -> None:

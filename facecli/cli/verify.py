@@ -21,6 +21,7 @@ from facecli.cli.session import (
     open_rule,
     read_pairs,
     warn_of_quality,
+    warn_of_threshold,
 )
 from facecli.errors import UsageError
 
@@ -87,6 +88,7 @@ def verify(
     from facecli.recognition import verify as library
 
     rule = open_rule(folders, embedder, deciding)
+    warn_of_threshold(notes, rule, deciding)
     upright = compared.pairs is None
     with Output(
         library.COLUMNS, form=out.form, path=out.output, flatten=library.flatten, upright=upright

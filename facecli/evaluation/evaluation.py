@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from facecli import __version__
+from facecli.calibration.report import WRONG_WAY_ROUND
 from facecli.config import DEFAULT_REPLICATES
 from facecli.errors import UsageError
 from facecli.evaluation.compare import Difference, System, compare
@@ -243,6 +244,8 @@ def _doubts(
     signature: Signature, verification: Verification | None, identification: Identification | None
 ) -> list[str]:
     doubts = []
+    if verification is not None and verification.curve.auc() < 0.5:
+        doubts.append(WRONG_WAY_ROUND)
     if verification is not None and not verification.scored.people:
         doubts.append(
             "nobody says who is who, so the intervals take comparisons as independent and are too narrow if"

@@ -837,3 +837,20 @@ def test_a_cache_folder_that_cannot_be_used_is_an_error(world, home, tmp_path):
 def test_the_version_of_the_module_and_the_script_agree(shell):
     stdout, _ = shell("--version").communicate(timeout=30)
     assert stdout.decode() == f"facecli {__version__}\n"
+
+
+def test_a_threshold_of_another_tool_that_lets_strangers_match_is_remarked_on(facecli):
+    done = facecli("verify probes/clara.jpg probes/hugo.jpg --threshold 0.05 -f csv")
+    assert "of 100 comparisons of different people match" in done.stderr
+    assert done.stderr.count("warning") == 1
+    done = facecli("verify probes/clara.jpg probes/hugo.jpg --threshold 0.7 -f csv")
+    assert "warning" not in done.stderr
+
+
+def test_distances_given_as_scores_are_noticed(facecli, tmp_path):
+    lines = [f"{0.5 + k / 100},0\n{k / 100},1" for k in range(20)]
+    table = tmp_path / "scores.csv"
+    table.write_text("\n".join(["similarity,mated", *lines]))
+    for command in (["eval"], ["calibrate", "--no-install", "--replicates", "100"]):
+        done = facecli([*command, "--scores", table, "-f", "csv"])
+        assert "are they distances?" in done.stderr
