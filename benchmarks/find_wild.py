@@ -2,7 +2,7 @@
 
     python benchmarks/find_wild.py FOLDER_PER_IDENTITY
 
-Enrols the folder (largest face a photo), then searches with each photo's template, its own row left out. Rank-1
+Enrols the folder (the main face of each photo), then searches with each photo's template, its own row left out. Rank-1
 and rank-5 count every photo: one without a face, or whose person has no other usable photo, is a miss.
 """
 

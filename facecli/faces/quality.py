@@ -62,6 +62,11 @@ class Appearance:
     light: float
     """Mean brightness of the face in the photo as it is, 0..1."""
 
+    @property
+    def drawn(self) -> bool:
+        """Whether it looks drawn: edges sharper than in good photographs, and areas without any grain."""
+        return self.noise < -0.5 and self.softness < 1.5
+
 
 @dataclass(frozen=True)
 class Quality:
@@ -80,13 +85,15 @@ class Quality:
     def record(self) -> dict[str, Any]:
         """Return the parts as records carry them, to four digits."""
         parts = {"length": self.length, **vars(self.appearance)}
-        return {name: None if value is None else float(f"{value:.4g}") for name, value in parts.items()}
+        rounded = {name: None if value is None else float(f"{value:.4g}") for name, value in parts.items()}
+        return {**rounded, "drawn": self.appearance.drawn}
 
 
 def refusal(quality: Quality, path: str | os.PathLike[str]) -> LowQuality:
     """Return the error of a face that is too poor for a decision, saying what is wrong with it and what would help."""
     shown = quality.appearance
     faults = [
+        (shown.drawn, "drawn, or looks so", "take a photograph"),
         (shown.eyes_px < 20, f"small ({shown.eyes_px:.0f} px between the eyes)", "take a larger picture"),
         (shown.light < 0.15, "dark", "give it more light"),
         (shown.blockiness > 2.1, "spoiled by compression", "take the original"),
@@ -141,6 +148,8 @@ def judged(appearance: Appearance, length: float | None) -> Quality:
     score = 100 / (1 + math.exp(min(-log_odds, 700.0)))
     # Of what is all but black, lengths tell too little: noise is spread to look like a picture.
     score *= min(1.0, (appearance.light / _BLACK) ** 2)
+    # What is drawn alike is taken for one person by any network.
+    score *= 0.2 if appearance.drawn else 1.0
     return Quality(
         score=round(score, 1),
         strictness=round(strictness, 4),

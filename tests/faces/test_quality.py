@@ -142,6 +142,21 @@ def test_a_refusal_says_why_and_what_would_help(change, says, helps):
     assert helps in error.hint
 
 
+def test_a_drawn_face_is_refused(cache_dir):
+    picture = Image.new("RGB", (400, 400), "white")
+    pen = ImageDraw.Draw(picture)
+    pen.ellipse((80, 90, 320, 350), fill=(255, 220, 180), outline="black", width=3)
+    pen.pieslice((75, 80, 325, 300), 180, 360, fill="black")
+    for x in (150, 250):
+        pen.ellipse((x - 28, 170, x + 28, 220), fill="white", outline="black", width=3)
+        pen.ellipse((x - 10, 185, x + 10, 210), fill="black")
+    pen.polygon([(190, 240), (210, 240), (200, 262)], fill=(230, 170, 130), outline="black")
+    pen.arc((150, 240, 250, 310), 20, 160, fill="black", width=5)
+    (result,) = Embedder("sface", cache_dir=cache_dir, workers=1).embed([_named(picture)])
+    assert isinstance(result, LowQuality)
+    assert "drawn" in str(result)
+
+
 def test_one_face_of_too_low_a_quality_is_an_error(sface, cache_dir, photo):
     spoiled = _named(photo.filter(ImageFilter.GaussianBlur(14)))
     strict = Embedder("sface", cache_dir=cache_dir, workers=1)
