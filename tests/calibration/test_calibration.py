@@ -411,6 +411,7 @@ HARMLESS = {
     ("points", "[]"),
     ("reliability", "[]"),
     ("held_out_cllr", "{}"),
+    ("min_quality", "missing"),
 }
 
 

@@ -362,8 +362,8 @@ def test_a_terminal_gets_a_table_with_colours_and_progress(shell, many, tmp_path
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).replace("\r", "")
     # Photos copied a moment ago are looked at again, with a bar above the table.
     lines = [line for line in plain.splitlines() if line.strip() and not line.startswith("enrolling")]
-    assert lines[0].split()[:4] == ["probe", "face", "rank", "subject"]
-    assert lines[2].split()[:3] == ["probes/stranger-1.jpg", "0", "unknown"]
+    assert lines[0].split()[:4] == ["probe", "face", "quality", "rank"]
+    assert lines[2].split()[:4] == ["probes/stranger-1.jpg", "0", "99.9", "unknown"]
     assert lines[-1].startswith("facecli: threshold 0.")
     (tmp_path / "people" / "Clara").mkdir(parents=True)
     for path in sorted((many / "Clara").iterdir())[:40]:
@@ -682,9 +682,12 @@ def test_odd_names_come_through_every_command(facecli, people, probes, tmp_path)
     done = facecli(["embed", "."], folder=tmp_path)
     assert done.exit_code == 0
     assert {Path(record["path"]).name for record in records(done.stdout)} == set(ODD_NAMES)
+    # What a terminal or a spreadsheet would obey is escaped in csv.
+    in_csv = {name.replace("\n", "\\n").replace("\x1b", "\\x1b") for name in ODD_NAMES}
+    in_csv = {f"'{name}" if name[0] in "=+-@" else name for name in in_csv}
     assert {
         Path(row["path"]).name for row in rows(facecli(["embed", ".", "-f", "csv"], folder=tmp_path).stdout)
-    } == set(ODD_NAMES)
+    } == in_csv
     table = facecli(["embed", ".", "-f", "table"], folder=tmp_path).stdout
     assert "\x1b" not in table
     assert "line\\nbreak" in table
@@ -778,7 +781,7 @@ def test_a_folder_of_every_affliction_gives_one_record_each(ward, facecli):
     assert {name: record.get("error", {}).get("code") for name, record in found.items()} == expected
     straight = np.array(found["alpha.png"]["embedding"])
     for name in ("turned.jpg", "palette.png", "moving.gif", "deeper/webp.jpg", "cmyk.jpg", "panorama.jpg"):
-        assert straight @ np.array(found[name]["embedding"]) > 0.95, name
+        assert straight @ np.array(found[name]["embedding"]) > 0.85, name
     broken = [name for name, code in expected.items() if code is not None]
     assert done.stderr.count("\n") == len(broken)
     for name in broken:
@@ -797,8 +800,7 @@ def test_heic_where_its_decoder_is_here(people, facecli, tmp_path):
 def test_models_says_what_is_here(facecli):
     found = {row["name"]: row for row in rows(facecli("models -f csv").stdout)}
     assert list(found) == [*BUILT_IN, *DETECTOR_FILES]
-    assert found["dlib"]["here"] == "true"
-    assert found["dlib"]["exported"] == "true"
+    assert found["sface"]["here"] == found["sface"]["exported"] == found["sface"]["calibrated"] == "true"
     assert found["dlib"]["calibrated"] == "true"
     assert "68-point" in found["dlib"]["licence"]
     assert found["vggface2"]["dim"] == "512"

@@ -115,7 +115,7 @@ def test_status_of_several_models_and_of_a_damaged_one(facecli, here, embedder):
     shutil.copytree(folder, folder.with_name("other-1"))
     (folder.with_name("other-1") / "index.sqlite").write_bytes(b"spoilt" * 1000)
     done = facecli("db status people -q")
-    good, bad = records(done.stdout)
+    bad, good = records(done.stdout)
     assert done.exit_code == 2
     assert (good["embedder_id"], bad["embedder_id"]) == (embedder.id, "other-1")
     assert bad["error"]["code"] == "database"
@@ -166,8 +166,8 @@ def test_gc_says_first_and_removes_then(facecli, here, embedder):
     assert folder.with_name("other-1").exists()
     done = facecli("db gc people --other-models")
     assert [(record["what"], record["rows"]) for record in records(done.stdout)] == [
-        ("templates that no sample shows", 1),
         ("store of another embedder", 36),
+        ("templates that no sample shows", 1),
     ]
     assert not folder.with_name("other-1").exists()
     assert len(np.load(folder / "templates.npy")) == 35
