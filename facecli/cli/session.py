@@ -116,6 +116,7 @@ def open_gallery(db: Path, embedder: Embedder, folders: Folders, notes: Notes, n
     """
     from facecli.errors import DatabaseError
     from facecli.gallery.gallery import Gallery
+    from facecli.gallery.refresh import enrolled_by_others
 
     if no_refresh:
         gallery = Gallery.open(db, embedder.id, embedder.dim, cache_dir=folders.cache)
@@ -124,6 +125,12 @@ def open_gallery(db: Path, embedder: Embedder, folders: Folders, notes: Notes, n
         if not gallery.n_samples:
             raise DatabaseError("nobody is enrolled yet", path=db, hint="leave --no-refresh out")
         return gallery
+    others = enrolled_by_others(db, embedder.id, cache_dir=folders.cache)
+    if others:
+        notes.say(
+            f"{db}: enrolled under {', '.join(others)} so far; {embedder.id} enrols the photos anew"
+            f" ('facecli db migrate {db} --model OLD --to NEW' compares the two first; --model OLD goes on as before)"
+        )
     gallery, report = refreshed(db, embedder, folders, notes)
     if report.embedded or report.removed:
         notes.say(

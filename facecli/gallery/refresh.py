@@ -9,7 +9,7 @@ from facecli.gallery.enrolment import Enroller, enrol, limits_of
 from facecli.gallery.gallery import Gallery
 from facecli.gallery.store import index
 from facecli.gallery.store.files import Damaged
-from facecli.gallery.store.folder import advised
+from facecli.gallery.store.folder import advised, store_folders
 from facecli.gallery.store.location import Places, places
 from facecli.gallery.store.names import absolute, printable_name, relative
 from facecli.gallery.store.writer import Store
@@ -69,6 +69,12 @@ def refresh(
             notify(f"{error}; it is set aside and the photos are enrolled again")
         with advised(top):
             return _refresh(top, place, enroller, progress, notify)
+
+
+def enrolled_by_others(root: Path, embedder_id: str, *, cache_dir: Path) -> list[str]:
+    """Return the embedders that have enrolled the database in `root`, where this one has not."""
+    stores = [store.embedder_id for store in store_folders(absolute(root), cache_dir)]
+    return [] if embedder_id in stores else sorted(set(stores))
 
 
 def _refresh(

@@ -856,3 +856,14 @@ def test_distances_given_as_scores_are_noticed(facecli, tmp_path):
     for command in (["eval"], ["calibrate", "--no-install", "--replicates", "100"]):
         done = facecli([*command, "--scores", table, "-f", "csv"])
         assert "are they distances?" in done.stderr
+
+
+def test_a_database_of_another_model_is_said_to_be_so_and_stays_usable(facecli, people, tmp_path):
+    shutil.copytree(people, tmp_path / "people", ignore=shutil.ignore_patterns(".facecli"))
+    facecli(["embed", "--db", "people", "--model", "dlib", "-q"], folder=tmp_path)
+    probe = people / "Clara" / "1.jpg"
+    done = facecli(["find", probe, "--db", "people", "-k", "1"], folder=tmp_path)
+    assert "people: enrolled under dlib-d05d838513bb so far; sface-" in done.stderr
+    assert "so far" not in facecli(["find", probe, "--db", "people"], folder=tmp_path).stderr
+    old = facecli(["find", probe, "--db", "people", "--model", "dlib", "--no-refresh"], folder=tmp_path)
+    assert (old.exit_code, records(old.stdout)[0]["subject"]) == (0, "Clara")
