@@ -86,7 +86,8 @@ class Quality:
     """How good the map is: Cllr and min Cllr in bits, on the data that rates are reported from.
 
     Unless these are other people, `cllr` is that of a map on its own data. `held_out_cllr` is the cost of each
-    method on people it was not fitted on; empty when that could not be found out. `reliability` is at even prior.
+    method on people it was not fitted on; empty when that could not be found out. `reliability` is at even prior, of
+    maps on people that they were not fitted on wherever that could be found out.
     """
 
     cllr: float

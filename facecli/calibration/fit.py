@@ -30,7 +30,7 @@ from facecli.stats.bootstrap import IdentityBootstrap, MatedDesign, NonmatedDesi
 from facecli.stats.comparisons import Comparisons, disjoint_splits
 from facecli.stats.curve import ScoreCurve
 from facecli.stats.intervals import Interval, trials_needed
-from facecli.stats.probability import ScoreMap, Scores, cllr, fit, min_cllr, reliability
+from facecli.stats.probability import Fitted, Judgement, Scores, cllr, fit, min_cllr, reliability
 
 FOLDS = 10
 """Groups of people for cross-fitting, fewer when there are fewer than thirty people."""
@@ -71,7 +71,7 @@ def calibrate(
     eer, (_, accurate) = curve.eer().threshold, curve.best_accuracy(prior=0.5)
     thin = curve.thinned(decimals=DECIMALS, keep=[t for t in (eer, accurate) if np.isfinite(t)])
     folds = min(FOLDS, chosen.people // 3) if chosen.people >= 9 else 0
-    score_map, held_out = fit(chosen, folds=folds, seed=seed)
+    fitted = fit(chosen, folds=folds, seed=seed)
     judged = _judged(chosen, curve, reported, folds, seed)
     spreads = _Spreads(judged.comparisons, seed, replicates) if judged.comparisons.people else None
     wanted = [("eer", None, eer), ("accuracy", None, accurate), *_at_targets(thin, targets)]
@@ -86,8 +86,8 @@ def calibrate(
         chosen=thin,
         reported=judged.along(thin),
         points=tuple(points),
-        score_map=score_map,
-        quality=_quality(judged, score_map, held_out),
+        score_map=fitted.score_map,
+        quality=_quality(judged, fitted),
         chosen_on=chosen_on,
         reported_on=reported_on if reported is not None else None,
         seed=seed,
@@ -225,15 +225,19 @@ def _point(
     )
 
 
-def _quality(judged: _Judged, score_map: ScoreMap, held_out_cllr: dict[str, float]) -> Quality:
+def _quality(judged: _Judged, fitted: Fitted) -> Quality:
     similarity, mated = judged.comparisons.similarity, judged.comparisons.mated
     scores = Scores.of(similarity[mated], similarity[~mated])
+    said = Judgement.of(scores, fitted.score_map)
+    if judged.basis != OTHER_PEOPLE and fitted.held_out is not None:
+        # A map says of its own data what it read there.
+        said = fitted.held_out
     return Quality(
-        cllr=cllr(scores, score_map),
+        cllr=cllr(scores, fitted.score_map),
         min_cllr=min_cllr(scores),
         auc=judged.curve.auc(),
-        held_out_cllr=held_out_cllr,
-        reliability=reliability(scores, score_map),
+        held_out_cllr=fitted.cllr,
+        reliability=reliability(said),
     )
 
 

@@ -55,7 +55,9 @@ def explanation(made: Calibration) -> list[str]:
         f"probability: {method} map, Cllr {quality.cllr:.4f} bits (min {quality.min_cllr:.4f}),"
         f" AUC {quality.auc:.5f}{f'; held-out Cllr: {held_out}' if held_out else ''}"
     )
-    lines.append("reliability at even prior (said, observed, mated + non-mated comparisons):")
+    apart = made.reported_on is not None or quality.held_out_cllr
+    where = "people it was not fitted on" if apart else "its own data, which flatters it"
+    lines.append(f"reliability on {where}, at even prior (said, observed, mated + non-mated comparisons):")
     lines += [
         f"  {b.low:.1f} to {b.high:.1f}  {b.predicted:8.4f} {b.observed:8.4f}  {b.n_mated:,} + {b.n_nonmated:,}"
         for b in quality.reliability

@@ -55,6 +55,7 @@ SHELL = {
     "smaller_face": "try a smaller --min-face, or --aligned if the image is a face crop",
     "soft_losses": "--soft goes with --loss {losses}",
     "use_fmr": "use --fmr instead",
+    "use_fmr_unchecked": "--fmr {fmr} comes to that FPIR if comparisons are independent",
     "whom_they_show": "give --subject NAME for all of them, or each its own under 'subject'",
 }
 """By the `advice` of an error; `{...}` are its `values`."""

@@ -119,7 +119,11 @@ CalibrationFile = Annotated[
 ]
 Prior = Annotated[
     float,
-    typer.Option("--prior", help="Probability of a mated pair before looking.", rich_help_panel="Threshold"),
+    typer.Option(
+        "--prior",
+        help="Probability before looking that a pair is mated; in find, that a face is of somebody enrolled.",
+        rich_help_panel="Threshold",
+    ),
 ]
 Format = Annotated[
     Form,

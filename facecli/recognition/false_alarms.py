@@ -13,13 +13,14 @@ from facecli.calibration.decision import Rule, rule_for_fpir
 from facecli.errors import BadInput, DatabaseError, printable
 from facecli.gallery.searchable import Owned, Searchable
 from facecli.stats.bootstrap import IdentityBootstrap, MatedDesign, rate_interval
-from facecli.stats.intervals import Interval
+from facecli.stats.intervals import Interval, trials_needed
+from facecli.stats.metrics import fmr_for_fpir
 
 SEARCH_BYTES = 128 << 20
 """Memory for the similarities that are held at once."""
 
 CHECKED = 5000
-"""Samples that `false_alarms` searches at most: enough for an FPIR of 1e-3."""
+"""Samples that `false_alarms` searches at most, unless the FPIR takes more."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,19 @@ def rule_for_gallery(
 ) -> tuple[Rule, FalseAlarms]:
     """Return the rule whose threshold gives `fpir` over the gallery, and how it fares there.
 
-    See `rule_for_fpir` for the threshold and `false_alarms` for the check.
+    See `rule_for_fpir` for the threshold and `false_alarms` for the check. Raises `BadInput` where fewer than
+    3 / `fpir` samples are there (rule of three): no check on them could tell whether it holds.
     """
+    needed, have = trials_needed(fpir), gallery.n_samples
+    if have < needed:
+        fmr = fmr_for_fpir(fpir, max(1, have))
+        raise BadInput(
+            f"an FPIR of {fpir:g} needs at least {needed:,} samples to be checked on, {have:,} are enrolled",
+            path=gallery.root,
+            hint=f"set the threshold by an FMR: {fmr:.2g} comes to that FPIR if comparisons are independent",
+            advice="use_fmr_unchecked",
+            values={"fmr": f"{fmr:.2g}"},
+        )
     strict = rule_for_fpir(rule, fpir, gallery.n_samples)
     return strict, false_alarms(gallery, strict.threshold, fpir, seed=seed)
 
@@ -92,7 +104,8 @@ def rule_for_gallery(
 def false_alarms(gallery: Searchable, threshold: float, target: float, *, seed: int = 0) -> FalseAlarms:
     """Search each sample among all other subjects, so that it is a stranger's; see `FalseAlarms`.
 
-    Of a large gallery `CHECKED` samples are drawn at random. Raises `BadInput` with fewer than two subjects.
+    Of a large gallery `CHECKED` samples are drawn at random, or 3 / `target` if that is more.
+    Raises `BadInput` with fewer than two subjects.
     """
     if gallery.n_subjects < 2:
         raise BadInput(
@@ -104,8 +117,9 @@ def false_alarms(gallery: Searchable, threshold: float, target: float, *, seed: 
     owned = gallery.owned()
     person = owned.people
     probes = np.arange(len(person))
-    if len(probes) > CHECKED:
-        probes = np.sort(np.random.default_rng(seed).choice(probes, CHECKED, replace=False))
+    enough = max(CHECKED, trials_needed(target))
+    if len(probes) > enough:
+        probes = np.sort(np.random.default_rng(seed).choice(probes, enough, replace=False))
     best, nearest = _nearest_strangers(owned, probes, gallery.root)
     # Six decimals, as `Rule.judge` counts them.
     wrong = np.round(best, 6) >= threshold

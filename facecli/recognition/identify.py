@@ -13,6 +13,7 @@ from facecli.calibration.decision import Decision, Rule
 from facecli.errors import LowQuality
 from facecli.gallery.searchable import Candidate, Searchable
 from facecli.recognition.false_alarms import FalseAlarms
+from facecli.recognition.posterior import agreeing, posterior
 from facecli.templates.template import FacePlace, FailedProbe, Probe
 
 COLUMNS = [
@@ -31,14 +32,16 @@ COLUMNS = [
 
 _PROBES_AT_ONCE = 64
 _SPARE = 10
-"""People beyond those listed who are looked at for probes of poor quality."""
+"""People beyond those listed who are looked at: what is stricter for some may put others before them, and whoever is
+nearly as similar as the best takes a share of the probability."""
 
 
 @dataclass(frozen=True)
 class Ranked:
     """A person that a face was compared with, by the most similar `sample`, relative to the database.
 
-    `rank` counts from 1; the rest is as in `Decision`.
+    `rank` counts from 1. `probability` is that the face is this person's, among all who are enrolled and nobody; None
+    without a calibration, and where it says the opposite of `match`. The rest is as in `Decision`.
     """
 
     rank: int
@@ -58,6 +61,7 @@ class Identified:
     of poor quality. `place` says which face it is. `fmr` and `fnmr` are the error rates of one comparison, None where
     nobody measured them; `expected_false_alarms` is how many of the `n_samples` of the `n_subjects` enrolled a stranger
     matches on average: FMR x samples. `fpir` is what was asked for and measured on the gallery itself, if it was.
+    `nobody` is the probability that it is nobody enrolled, None where it has none or says the opposite of the decision.
     """
 
     probe: str
@@ -70,6 +74,7 @@ class Identified:
     expected_false_alarms: float | None
     fpir: FalseAlarms | None
     candidates: tuple[Ranked, ...]
+    nobody: float | None
     n_subjects: int
     n_samples: int
     embedder_id: str
@@ -93,6 +98,7 @@ class Identified:
             "expected_false_alarms": self.expected_false_alarms,
             "fpir": None if self.fpir is None else self.fpir.record(),
             "candidates": [dict(vars(candidate)) for candidate in self.candidates],
+            "nobody": self.nobody,
             "gallery": {"subjects": self.n_subjects, "samples": self.n_samples},
             "embedder_id": self.embedder_id,
         }
@@ -126,10 +132,8 @@ def identify(
     source = iter(probes)
     while batch := list(islice(source, _PROBES_AT_ONCE)):
         faces = [probe for probe in batch if isinstance(probe, Probe)]
-        # What is stricter for some may put others before them.
-        spare = _SPARE if any(probe.strictness > 0 for probe in faces) else 0
         wanted = np.stack([probe.embedding for probe in faces]) if faces else None
-        ranked = iter([] if wanted is None else gallery.search(wanted, top + spare))
+        ranked = iter([] if wanted is None else gallery.search(wanted, top + _SPARE))
         for probe in batch:
             if isinstance(probe, FailedProbe):
                 yield Unidentified(probe.path, probe.error)
@@ -160,12 +164,17 @@ def _identified(
         (candidate, rule.judge(candidate.similarity, extra, rated=rated))
         for candidate, extra in stricter[:top]
     ]
-    candidates = tuple(_ranked(rank, *pair) for rank, pair in enumerate(judged, start=1))
+    *probabilities, nobody = _probabilities(gallery, rule, stricter) if rated else [None] * (len(similar) + 1)
+    candidates = tuple(
+        _ranked(rank, *pair, probability)
+        for rank, (pair, probability) in enumerate(zip(judged, probabilities, strict=False), start=1)
+    )
     best = judged[0][1] if judged else None
+    matched = best is not None and best.match
     return Identified(
         probe=probe.path,
         place=probe.place,
-        subject=candidates[0].subject if best is not None and best.match else None,
+        subject=candidates[0].subject if matched else None,
         similarity=None if best is None else best.similarity,
         threshold=rule.threshold if best is None else best.threshold,
         fmr=rule.fmr if rated else None,
@@ -175,20 +184,35 @@ def _identified(
         ),
         fpir=alarms,
         candidates=candidates,
+        nobody=None if nobody is None else agreeing(nobody, not matched),
         n_subjects=gallery.n_subjects,
         n_samples=gallery.n_samples,
         embedder_id=gallery.embedder_id,
     )
 
 
-def _ranked(rank: int, candidate: Candidate, decision: Decision) -> Ranked:
+def _probabilities(
+    gallery: Searchable, rule: Rule, stricter: list[tuple[Candidate, float]]
+) -> list[float] | list[None]:
+    """Return the probability of each candidate and, last, of nobody; None without a calibration or people."""
+    if rule.calibration is None or not stricter:
+        return [None] * (len(stricter) + 1)
+    similarity = np.array([candidate.similarity for candidate, _ in stricter])
+    llr = rule.calibration.score_map.llr(similarity - [extra for _, extra in stricter])
+    # Whoever was not looked at is no more similar than all who were.
+    most = float(rule.calibration.score_map.llr(similarity.min()))
+    others = max(0, gallery.n_subjects - len(stricter))
+    return posterior(llr, others, most, rule.prior).tolist()
+
+
+def _ranked(rank: int, candidate: Candidate, decision: Decision, probability: float | None) -> Ranked:
     return Ranked(
         rank,
         candidate.subject,
         candidate.path,
         decision.similarity,
         decision.match,
-        decision.probability,
+        None if probability is None else agreeing(probability, decision.match),
     )
 
 
@@ -200,5 +224,6 @@ def flatten(record: dict[str, Any]) -> list[dict[str, Any]]:
     where = {key: record.get(key) for key in ("probe", "face", "quality", "threshold")}
     rows = [{**where, **candidate} for candidate in record["candidates"]]
     if not record["match"]:
-        rows.insert(0, {**where, "rank": None, "subject": "unknown", "match": False})
+        nobody = record.get("nobody")
+        rows.insert(0, {**where, "rank": None, "subject": "unknown", "match": False, "probability": nobody})
     return rows

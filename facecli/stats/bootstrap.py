@@ -32,6 +32,10 @@ MOST_DRAWS = 200_000_000
 """Of people, over all replicates: each is a weight in float32."""
 
 
+ROUNDING = 1e-9
+"""Share of a rate below which a replicate of it is 0: what is left of a rate that was taken off and added again."""
+
+
 class IdentityBootstrap:
     """The draws: `weights` float32 [R, S].
 
@@ -167,7 +171,10 @@ def people_interval(replicates: Floats, rate: float, level: float = LEVEL) -> In
     `benchmarks/coverage.py` shows the effect.
     """
     low, high = percentile_interval(replicates, level)
-    return low, max(high, rate * rate / low) if low > 0 else high
+    if low <= ROUNDING * rate:
+        # Replicates without an error, though a sum of rates may have left 1e-17 of them: no ratio to go by.
+        return 0.0, high
+    return low, max(high, rate * rate / low)
 
 
 def rate_interval(replicates: Floats, errors: int, trials: int, level: float = LEVEL) -> Interval:

@@ -11,6 +11,7 @@ Everything is computed from `Scores`: distinct similarities with their counts.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -165,8 +166,46 @@ def fit_isotonic(scores: Scores) -> ScoreMap:
     return ScoreMap("isotonic", tuple(llr[edge].tolist()), tuple(scores.similarity[edge].tolist()), low, high)
 
 
-def fit(comparisons: Comparisons, *, folds: int, seed: int) -> tuple[ScoreMap, dict[str, float]]:
-    """Return the better of the two maps fitted on everything, and the held-out Cllr of each method.
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """LLRs [K] with how many mated and non-mated comparisons got each of them, [K]."""
+
+    llr: Floats
+    mated: Floats
+    nonmated: Floats
+
+    @classmethod
+    def of(cls, scores: Scores, score_map: ScoreMap) -> Judgement:
+        """Return what a map says of scores."""
+        return cls(score_map.llr(scores.similarity), scores.mated, scores.nonmated)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Judgement]) -> Judgement:
+        """Return what several maps say, one after the other."""
+        nothing: Floats = np.empty(0)
+        lists = (
+            [part.llr for part in parts],
+            [part.mated for part in parts],
+            [part.nonmated for part in parts],
+        )
+        return cls(*(np.concatenate([nothing, *arrays]) for arrays in lists))
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """The better of the two maps, fitted on everything, and how the methods do on people they were not fitted on.
+
+    `cllr` is the held-out cost of each method, `held_out` what maps of the chosen method say of the comparisons that
+    they were not fitted on. Empty and None where that could not be found out.
+    """
+
+    score_map: ScoreMap
+    cllr: dict[str, float]
+    held_out: Judgement | None
+
+
+def fit(comparisons: Comparisons, *, folds: int, seed: int) -> Fitted:
+    """Return the map of the comparisons.
 
     The methods are judged on people they were not fitted on: each comparison by a map that saw neither of its
     two people. With `folds` below 3 (too few people, or unknown) the logistic map is taken and no cost known.
@@ -174,10 +213,10 @@ def fit(comparisons: Comparisons, *, folds: int, seed: int) -> tuple[ScoreMap, d
     mated, failed = comparisons.mated, comparisons.similarity == -np.inf
     scores = Scores.of(comparisons.similarity[mated], comparisons.similarity[~mated])
     if folds < 3:
-        return fit_logistic(scores), {}
+        return Fitted(fit_logistic(scores), {}, None)
     cell = comparisons.folds(folds, seed)
     counts, grid = _count_cells(comparisons, cell, folds, ~failed)
-    costs = {"logistic": [0.0, 0.0], "isotonic": [0.0, 0.0]}
+    judged: dict[str, list[Judgement]] = {"logistic": [], "isotonic": []}
     low, high = np.divmod(np.arange(folds * folds), folds)
     for a in range(folds):
         for b in range(a, folds):
@@ -188,16 +227,22 @@ def fit(comparisons: Comparisons, *, folds: int, seed: int) -> tuple[ScoreMap, d
             seen = train.any(axis=0)
             known = Scores(grid[seen], train[0, seen], train[1, seen])
             for method, fitter in (("logistic", fit_logistic), ("isotonic", fit_isotonic)):
-                llr = fitter(known).llr(grid)
-                costs[method][0] += float(test[0] @ np.logaddexp(0, -llr))
-                costs[method][1] += float(test[1] @ np.logaddexp(0, llr))
+                judged[method].append(Judgement(fitter(known).llr(grid), test[0], test[1]))
+    held_out = {method: Judgement.joined(parts) for method, parts in judged.items()}
     n = counts.sum(axis=(1, 2))
-    held_out = {
-        method: (cost[0] / n[0] + cost[1] / n[1]) / (2 * math.log(2)) for method, cost in costs.items()
+    if not all(said.mated.any() and said.nonmated.any() for said in held_out.values()):
+        return Fitted(fit_logistic(scores), {}, None)
+    costs = {
+        method: float(
+            said.mated @ np.logaddexp(0, -said.llr) / n[0] + said.nonmated @ np.logaddexp(0, said.llr) / n[1]
+        )
+        / (2 * math.log(2))
+        for method, said in held_out.items()
     }
     # A tie goes to the simpler map.
-    fitter = fit_isotonic if held_out["isotonic"] < held_out["logistic"] - 1e-6 else fit_logistic
-    return fitter(scores), held_out
+    better = "isotonic" if costs["isotonic"] < costs["logistic"] - 1e-6 else "logistic"
+    fitter = {"logistic": fit_logistic, "isotonic": fit_isotonic}[better]
+    return Fitted(fitter(scores), costs, held_out[better])
 
 
 @dataclass(frozen=True)
@@ -216,16 +261,14 @@ class ReliabilityBin:
     n_nonmated: int
 
 
-def reliability(
-    scores: Scores, score_map: ScoreMap, prior: float = 0.5, bins: int = 10
-) -> tuple[ReliabilityBin, ...]:
+def reliability(said: Judgement, prior: float = 0.5, bins: int = 10) -> tuple[ReliabilityBin, ...]:
     """Return the reliability table in `bins` equal bins of probability; empty bins are left out."""
-    p = probability(score_map.llr(scores.similarity), prior)
+    p = probability(said.llr, prior)
     where = np.minimum((p * bins).astype(np.int64), bins - 1)
-    w_mated = prior * scores.mated / scores.mated.sum()
-    w_nonmated = (1 - prior) * scores.nonmated / scores.nonmated.sum()
+    w_mated = prior * said.mated / said.mated.sum()
+    w_nonmated = (1 - prior) * said.nonmated / said.nonmated.sum()
     table = []
-    for k in np.unique(where):
+    for k in np.unique(where[(said.mated > 0) | (said.nonmated > 0)]):
         mine = where == k
         total = float(np.sum((w_mated + w_nonmated)[mine]))
         table.append(
@@ -234,8 +277,8 @@ def reliability(
                 high=float((k + 1) / bins),
                 predicted=float(np.sum(((w_mated + w_nonmated) * p)[mine])) / total,
                 observed=float(np.sum(w_mated[mine])) / total,
-                n_mated=int(scores.mated[mine].sum()),
-                n_nonmated=int(scores.nonmated[mine].sum()),
+                n_mated=int(said.mated[mine].sum()),
+                n_nonmated=int(said.nonmated[mine].sum()),
             )
         )
     return tuple(table)

@@ -17,6 +17,8 @@ IDLE = 0.01
 """Share of active terms below which a batch-based loss has nothing left to teach."""
 CHANCE = 0.4
 """EER from which on a network can be said to tell nobody apart; guessing has 0.5."""
+PERFECT = 0.0005
+"""How far a figure of verification may be from the best there is, and no epoch can do better: it is shown as that."""
 PATIENCE = 3
 """Epochs over which the loss must fall and verification not improve before it counts as not following."""
 
@@ -130,6 +132,8 @@ def _not_following(history: Sequence[Record], headline: str) -> Alarm | None:
     improved = any(sign * r[headline] > sign * best[headline] for r in recent)
     loss_before = history[-PATIENCE - 1]["loss"]
     if improved or loss_before is None or recent[-1]["loss"] >= 0.98 * loss_before:
+        return None
+    if abs(recent[-1][headline] - (0.0 if headline == "eer" else 1.0)) < PERFECT:
         return None
     return Alarm(
         "validation_not_following",

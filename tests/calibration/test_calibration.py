@@ -23,6 +23,7 @@ from facecli.stats import metrics
 from facecli.stats.comparisons import Comparisons, disjoint_splits
 from facecli.stats.cross import cross_comparisons
 from facecli.stats.probability import (
+    Judgement,
     ScoreMap,
     Scores,
     cllr,
@@ -344,7 +345,8 @@ def test_the_method_with_the_better_held_out_cost_is_taken(shape, method):
     z = rng.normal(np.where(mated, 1.5, -1.5), np.sqrt(3), i.size)
     similarity = z / 10 if shape == "straight" else np.exp(z)
     data = Comparisons(similarity, mated, person[i].astype(np.int32), person[j].astype(np.int32))
-    found, held_out = fit(data, folds=5, seed=0)
+    fitted = fit(data, folds=5, seed=0)
+    found, held_out = fitted.score_map, fitted.cllr
     assert found.method == method == min(held_out, key=held_out.get)
     # Its cost on people it did not see is near that of the true map: LLR = z.
     truth = (np.logaddexp(0, -z[mated]).mean() + np.logaddexp(0, z[~mated]).mean()) / (2 * math.log(2))
@@ -354,14 +356,33 @@ def test_the_method_with_the_better_held_out_cost_is_taken(shape, method):
 def test_the_reliability_table_accounts_for_every_comparison():
     mated, nonmated = mixed(2, 4000)
     scores = Scores.of(mated, nonmated)
-    table = reliability(scores, fit_logistic(scores))
+    said = Judgement.of(scores, fit_logistic(scores))
+    table = reliability(said)
     assert sum(row.n_mated for row in table) == mated.size
     assert sum(row.n_nonmated for row in table) == nonmated.size
     for row in table:
         assert row.low <= row.predicted <= row.high
         assert row.observed == pytest.approx(row.predicted, abs=0.1)
-    assert reliability(scores, fit_logistic(scores), prior=0.01)[0].observed < table[0].observed
+    assert reliability(said, prior=0.01)[0].observed < table[0].observed
     assert probability(0.0, 0.25) == pytest.approx(0.25)
+
+
+def test_the_reliability_table_is_of_people_that_the_map_was_not_fitted_on():
+    rng = np.random.default_rng(8)
+    person = np.arange(60).repeat(2)
+    i, j = np.triu_indices(person.size, k=1)
+    mated = person[i] == person[j]
+    # Convex in the similarity, so that the isotonic map wins, which repeats its own data to the last digit.
+    similarity = np.exp(rng.normal(np.where(mated, 1.2, -1.2), 1.5))
+    data = Comparisons(similarity, mated, person[i].astype(np.int32), person[j].astype(np.int32))
+    made = calibrate(data, describe(data, "synthetic"), embedder_id="e", replicates=20)
+    assert made.score_map.method == "isotonic"
+    table = made.quality.reliability
+    assert sum(row.n_mated + row.n_nonmated for row in table) == len(data)
+    scores = Scores.of(similarity[mated], similarity[~mated])
+    own = reliability(Judgement.of(scores, made.score_map))
+    furthest = [max(abs(row.predicted - row.observed) for row in rows) for rows in (own, table)]
+    assert furthest[0] < 0.02 < furthest[1]
 
 
 def test_a_calibration_reads_back_to_the_same_numbers(one_set, two_sets, tmp_path):

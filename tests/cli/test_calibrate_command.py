@@ -435,20 +435,20 @@ def test_a_calibration_ships_for_the_default_embedder(cache_dir):
 
 @pytest.mark.slow
 def test_find_chooses_the_threshold_by_fpir_and_checks_it_on_the_gallery(run, photos, probes):
-    result = run("find", probes / "clara.jpg", "--db", photos, "--fpir", "0.01")
+    result = run("find", probes / "clara.jpg", "--db", photos, "--fpir", "0.1")
     assert result.exit_code == 0, result.stderr
     record = json.loads(result.stdout)
-    assert record["fpir"]["target"] == 0.01
+    assert record["fpir"]["target"] == 0.1
     assert record["fpir"]["probes"] == record["gallery"]["samples"] == 36
     assert record["fpir"]["measured"] == pytest.approx(record["fpir"]["false_alarms"] / 36, abs=1e-6)
     assert (
-        "for an FPIR of 0.01 over 9 people (36 samples); checked by leaving each person out" in result.stderr
+        "for an FPIR of 0.1 over 9 people (36 samples); checked by leaving each person out" in result.stderr
     )
     plain = json.loads(run("find", probes / "clara.jpg", "--db", photos).stdout)
-    # 1 - (1 - FMR)^36 = 0.01 takes FMR 2.8e-4, which is stricter than the default.
-    assert record["threshold"] > plain["threshold"]
+    # 1 - (1 - FMR)^36 = 0.1 takes FMR 2.9e-3, which is looser than the default.
+    assert record["threshold"] < plain["threshold"]
     assert plain["fpir"] is None
-    assert record["expected_false_alarms"] < 0.02
+    assert record["expected_false_alarms"] < 0.2
 
 
 @pytest.mark.slow
@@ -458,7 +458,11 @@ def test_find_chooses_the_threshold_by_fpir_and_checks_it_on_the_gallery(run, ph
         (["--fpir", "0.01", "--fmr", "0.01"], "--fpir, --fmr and --threshold each set the threshold"),
         (["--fpir", "0.01", "--threshold", "0.9"], "--fpir, --fmr and --threshold each set the threshold"),
         (["--fpir", "2"], "an FPIR of 2 is not between 0 and 1"),
-        (["--fpir", "1e-5"], "an FPIR of 1e-05 over 36 samples takes an FMR of 2.8e-07"),
+        # As `eval` has it: 3 / 0.01 searches.
+        (
+            ["--fpir", "0.01"],
+            "an FPIR of 0.01 needs at least 300 samples to be checked on, 36 are enrolled; --fmr 0.00028 comes to that",
+        ),
     ],
 )
 def test_an_fpir_that_cannot_be_had_is_refused(run, photos, probes, words, message):

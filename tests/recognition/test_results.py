@@ -61,7 +61,7 @@ def test_a_record_says_all_of_a_result_in_one_order(result, record):
 
 def test_who_a_face_is_can_be_hashed_and_recorded():
     best = Ranked(1, "Ada", "Ada/1.jpg", 0.75, True, 0.9)
-    face = Identified("p.jpg", PLACE, "Ada", 0.75, 0.5, 1e-3, 1e-2, 0.02, None, (best,), 5, 20, "e")
+    face = Identified("p.jpg", PLACE, "Ada", 0.75, 0.5, 1e-3, 1e-2, 0.02, None, (best,), 0.1, 5, 20, "e")
     assert {face, dataclasses.replace(face)} == {face}
     assert hash(Verdict(**PAIR, right_face=PLACE)) == hash(Verdict(**PAIR, right_face=PLACE))
     assert face.match
@@ -77,6 +77,6 @@ def test_who_a_face_is_can_be_hashed_and_recorded():
             "turned": 90,
         },
         **{"subject": "Ada", "match": True, "similarity": 0.75, "threshold": 0.5, "fmr": 1e-3, "fnmr": 1e-2},
-        **{"expected_false_alarms": 0.02, "fpir": None, "candidates": [vars(best)]},
+        **{"expected_false_alarms": 0.02, "fpir": None, "candidates": [vars(best)], "nobody": 0.1},
         **{"gallery": {"subjects": 5, "samples": 20}, "embedder_id": "e"},
     }

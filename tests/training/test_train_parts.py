@@ -363,6 +363,10 @@ def test_alarms_name_the_cause():
     assert after(*falling) == ["validation_not_following"]
     assert after(*falling[:-1], record(5, loss=0.5, eer=0.09)) == []
     assert after(*[record(k, eer=0.1) for k in range(6)]) == []
+    # Nobody can do better than perfect; who was perfect and is no longer has cause for alarm.
+    assert after(*[record(k, loss=1.0 - 0.1 * k, eer=0.0) for k in range(6)]) == []
+    lost = [record(k, loss=1.0 - 0.1 * k, eer=0.0 if k < 3 else 0.2) for k in range(6)]
+    assert after(*lost) == ["validation_not_following"]
 
 
 def test_alarms_before_and_at_the_end():
