@@ -15,6 +15,8 @@ DEFAULT_REPLICATES = 1000
 """How often people are resampled for intervals."""
 MIN_QUALITY = 25.0
 """Lowest quality of a face that a decision is made on: three of five such faces miss their own people's good photos."""
+MAX_PIXELS = 52_000_000
+"""Most pixels that are decoded at once: a photo of a 50 megapixel phone, which takes 1.5 GB to be searched in full."""
 BATCH_SIZE = 32
 """Chips a network sees at once. Larger batches gain nothing on a CPU and cost memory."""
 

@@ -33,6 +33,7 @@ SHELL = {
     "more_memory": "give the process more (ulimit -v, the container)",
     "more_people": "add people, or give others for validation with --val",
     "more_threads": "raise the limit of processes (ulimit -u) or of memory (ulimit -v)",
+    "more_pixels": "decode it all the same with --max-pixels, or reduce it first",
     "name_group": "name the column that says the group with --group-by",
     "no_miner": "leave --miner out",
     "no_weights": "leave --weights out",

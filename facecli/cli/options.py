@@ -82,6 +82,15 @@ MinQuality = Annotated[
         rich_help_panel="Faces",
     ),
 ]
+MaxPixels = Annotated[
+    int,
+    typer.Option(
+        "--max-pixels",
+        min=1,
+        help="Decode at most so many pixels at once; a larger photo is refused.",
+        rich_help_panel="Faces",
+    ),
+]
 Detector = Annotated[
     str,
     typer.Option("--detector", help="What finds the faces.", rich_help_panel="Faces"),
@@ -203,6 +212,7 @@ class EnrolOptions(KeptOptions):
 
     min_face_px: MinFace = config.Detection.min_face_px
     min_quality: MinQuality = config.MIN_QUALITY
+    max_pixels: MaxPixels = config.MAX_PIXELS
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,16 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+from facecli.config import MAX_PIXELS
 from facecli.errors import UnreadableImage
-
-MAX_PIXELS = 200_000_000
-"""Largest picture that is decoded, at about 10 bytes a pixel; phone cameras reach 200 megapixels."""
+from facecli.photos.budget import Share
 
 # Damaged metadata is none of the user's business while the pixels are fine, and bombs are refused here. One
 # filter for good, because `warnings.catch_warnings` is not safe in threads.
@@ -68,21 +68,27 @@ _DECODER_ERRORS = (
 )
 """What decoders raise on damaged files, over the versions of Pillow that are supported."""
 
-_UPRIGHT: dict[object, PIL.Image.Transpose] = {
-    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
-    3: PIL.Image.Transpose.ROTATE_180,
-    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
-    5: PIL.Image.Transpose.TRANSPOSE,
-    6: PIL.Image.Transpose.ROTATE_270,
-    7: PIL.Image.Transpose.TRANSVERSE,
-    8: PIL.Image.Transpose.ROTATE_90,
+_AS_STORED: dict[object, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: upright[:, ::-1].transpose(1, 0, 2),
+    7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda upright: upright[::-1].transpose(1, 0, 2),
 }
-"""EXIF orientation (Exif 2.32, tag 0x0112) -> what puts the picture upright."""
+"""EXIF orientation (Exif 2.32, tag 0x0112) -> the view of an upright picture as it is stored."""
 
 _LYING = (5, 6, 7, 8)
 """The orientations in which width and height change places."""
 
 _ORIENTATION = 0x0112
+
+_STRIP_PX = 1_000_000
+"""Pixels that are converted at once."""
+
+_TILE = (0x0142, 0x0143)
+"""Width and height of a TIFF's tiles (TIFF 6.0, section 15)."""
 
 _JPEG_END = b"\xff\xd9"
 
@@ -122,7 +128,13 @@ class Image:
     levels: tuple[float, float] = AS_DECODED
 
 
-def decode(data: bytes, *, path: str | os.PathLike[str], at_least_px: int | None = None) -> Image:
+def decode(
+    data: bytes,
+    *,
+    path: str | os.PathLike[str],
+    at_least_px: int | None = None,
+    share: Share | None = None,
+) -> Image:
     """Return the picture in `data`; `path` only names it in errors.
 
     The first frame of an animation; transparency over white; 16 bits scaled to 8; floats and 32-bit integers
@@ -131,7 +143,10 @@ def decode(data: bytes, *, path: str | os.PathLike[str], at_least_px: int | None
     side at least that long, which is faster. Damage inside a JPEG or WebP that leaves its end in place can
     go unseen: these formats carry no checksum.
 
-    Raises `UnreadableImage` for anything that is not a whole image of at most `MAX_PIXELS` as decoded.
+    The pixels are taken of `share` before they are decoded.
+
+    Raises `UnreadableImage` for anything that is not a whole image of at most the share's budget as decoded, or
+    `MAX_PIXELS` without one.
     """
     kind = _kind(data, path)
     try:
@@ -142,7 +157,9 @@ def decode(data: bytes, *, path: str | os.PathLike[str], at_least_px: int | None
             raise _truncated(kind, path)
         width, height = picture.size
         scale = _reduce(picture, at_least_px) if kind == "JPEG" and at_least_px is not None else 1.0
-        _check_size(picture, width, height, path)
+        pixels_decoded = _check_size(picture, width, height, path, share)
+        if share is not None:
+            share.take(pixels_decoded)
         picture.load()
         orientation = _orientation(picture)
         pixels = _upright(picture, kind, orientation)
@@ -160,8 +177,8 @@ def from_picture(picture: PIL.Image.Image, *, path: str | os.PathLike[str]) -> I
 
     Of an animation, the frame that the picture stands at. Raises `UnreadableImage` as `decode` does.
     """
-    _check_size(picture, *picture.size, path)
     try:
+        _check_size(picture, *picture.size, path)
         picture.load()
         pixels = _upright(picture, picture.format or "", _orientation(picture))
     except _DECODER_ERRORS as error:
@@ -235,15 +252,30 @@ def _reduce(picture: PIL.Image.Image, at_least_px: int) -> float:
     return 1.0
 
 
-def _check_size(picture: PIL.Image.Image, width: int, height: int, path: str | os.PathLike[str]) -> None:
+def _check_size(
+    picture: PIL.Image.Image,
+    width: int,
+    height: int,
+    path: str | os.PathLike[str],
+    share: Share | None = None,
+) -> int:
+    """Return how many pixels the picture has as decoded; raises `UnreadableImage` for too many."""
+    most = MAX_PIXELS if share is None else share.budget.pixels
     # A progressive JPEG keeps every coefficient in memory, whatever the scale it is decoded at.
     decoded = width * height if "progressive" in picture.info else picture.size[0] * picture.size[1]
-    if decoded > MAX_PIXELS:
+    # A TIFF is decoded by whole tiles, however small the picture.
+    tags = getattr(picture, "tag_v2", {})
+    tile = [int(tags.get(tag, 1)) for tag in _TILE]
+    if tile[0] * tile[1] > most:
+        raise UnreadableImage(f"cannot be decoded: its tiles are {tile[0]} x {tile[1]} px", path=path)
+    if decoded > most:
         raise UnreadableImage(
-            f"is {width} x {height} px, more than the {MAX_PIXELS // 10**6} megapixels that are decoded",
+            f"is {width} x {height} px, more than the {most / 10**6:g} megapixels that are decoded",
             path=path,
-            hint="reduce it first",
+            hint="raise max_pixels, or reduce it first",
+            advice="more_pixels",
         )
+    return decoded
 
 
 def _orientation(picture: PIL.Image.Image) -> object:
@@ -256,15 +288,23 @@ def _orientation(picture: PIL.Image.Image) -> object:
 
 def _upright(picture: PIL.Image.Image, kind: str, orientation: object) -> NDArray[np.uint8]:
     """Return the pixels of a loaded picture, uint8 [H, W, 3], RGB, turned as `orientation` says."""
-    rgb = _rgb(picture, kind)
-    turn = _UPRIGHT.get(orientation)
-    return np.asarray(rgb if turn is None else rgb.transpose(turn))
-
-
-def _rgb(picture: PIL.Image.Image, kind: str) -> PIL.Image.Image:
-    """Return `picture` in mode RGB, whatever its mode."""
     if picture.mode.startswith(("I", "F")):
         picture = PIL.Image.fromarray(_eight_bits(np.asarray(picture), kind))
+    width, height = picture.size
+    lying = orientation in _LYING
+    pixels = np.empty((width, height, 3) if lying else (height, width, 3), np.uint8)
+    stored = _AS_STORED[orientation](pixels) if orientation in _AS_STORED else pixels
+    # In strips: Pillow's own copies of a whole picture would take several times as much as the picture.
+    rows = max(1, _STRIP_PX // width)
+    for top in range(0, height, rows):
+        strip = picture if rows >= height else picture.crop((0, top, width, min(top + rows, height)))
+        stored[top : top + rows] = np.asarray(_rgb(strip))
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _rgb(picture: PIL.Image.Image) -> PIL.Image.Image:
+    """Return `picture`, of 8 bits a channel, in mode RGB."""
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = PIL.Image.new("RGB", picture.size, (255, 255, 255))

@@ -11,6 +11,7 @@ import PIL.Image
 
 from facecli.arrays import Pixels
 from facecli.errors import BadInput
+from facecli.photos.budget import Share
 from facecli.photos.decode import Image, decode, from_picture
 from facecli.photos.find import read
 
@@ -67,8 +68,8 @@ def from_array(pixels: Pixels, *, path: str | os.PathLike[str]) -> Image:
     return Image(own, width, height)
 
 
-def decoder(photo: NamedPhoto) -> Decode:
-    """Return what decodes a photo; its file is read now, and pixels are handed out as they are.
+def decoder(photo: NamedPhoto, share: Share | None = None) -> Decode:
+    """Return what decodes a photo, with pixels of `share`; its file is read now, and pixels are handed out as they are.
 
     Raises what `read` raises; what is returned raises what `decode` does.
     """
@@ -77,4 +78,4 @@ def decoder(photo: NamedPhoto) -> Decode:
         image = content
         return lambda at_least_px: image
     data = content if content is not None else read(path)
-    return lambda at_least_px: decode(data, path=path, at_least_px=at_least_px)
+    return lambda at_least_px: decode(data, path=path, at_least_px=at_least_px, share=share)

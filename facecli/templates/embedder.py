@@ -22,6 +22,7 @@ from facecli.config import (
     BATCH_SIZE,
     DEFAULT_FACES,
     DEFAULT_MODEL,
+    MAX_PIXELS,
     MIN_QUALITY,
     Detection,
     cores,
@@ -37,6 +38,7 @@ from facecli.hooks import Notify
 from facecli.models import runtime
 from facecli.models.registry import load_network, resolve
 from facecli.models.spec import ModelSpec
+from facecli.photos.budget import PixelBudget, Share
 from facecli.photos.levels import FLAT
 from facecli.photos.source import Decode, NamedPhoto, decoder
 from facecli.templates.template import Embedded, Enrolled, FaceTemplate
@@ -73,6 +75,7 @@ class Embedder:
         aligned: bool = False,
         min_face_px: int = Detection.min_face_px,
         min_quality: float = MIN_QUALITY,
+        max_pixels: int = MAX_PIXELS,
         detector: str = DEFAULT_DETECTOR,
         workers: int | None = None,
         notify: Notify | None = None,
@@ -84,7 +87,8 @@ class Embedder:
         folder is for `user_dir`, where models are that were added.
         `faces` is one of `choice.POLICIES`; `face` asks for one index instead. `aligned` takes images as face crops:
         nothing is searched; otherwise `detector` is one of `DETECTORS`. Where one face counts, one whose quality is
-        below `min_quality` is an error, for networks that tell. `weights` is a file to use in place of the model's
+        below `min_quality` is an error, for networks that tell. `max_pixels` are decoded at once, over all threads, at
+        most: a photo of more is unreadable. `weights` is a file to use in place of the model's
         own. `progress` hears of a download.
 
         Raises `UsageError`, `WeightsMissing` and what `resolve` raises.
@@ -102,6 +106,7 @@ class Embedder:
         self.workers = workers if workers is not None else cores()
         self.min_face_px = min_face_px
         self.min_quality = min_quality
+        self._budget = PixelBudget(max_pixels)
         network = load_network(
             self.spec, cache_dir=self.cache_dir, weights=weights, notify=notify, progress=progress
         )
@@ -203,13 +208,15 @@ class Embedder:
         return np.concatenate(rows), np.concatenate(lengths)
 
     def _embed_task(self, task: list[NamedPhoto]) -> list[Embedded | FaceError]:
-        cut_photos = [self._cut(photo) for photo in task]
+        shares = [Share(self._budget) for _ in task]
+        cut_photos = [self._cut(photo, share) for photo, share in zip(task, shares, strict=True)]
         outputs = self._outputs_of(crops for crops, _ in cut_photos if isinstance(crops, Crops))
         results: list[Embedded | FaceError] = []
-        for (path, _), (crops, decode) in zip(task, cut_photos, strict=True):
+        for (path, _), (crops, decode), share in zip(task, cut_photos, shares, strict=True):
             own = list(islice(outputs, len(crops.chosen))) if isinstance(crops, Crops) else []
             if decode is not None:
-                crops, own = self._upright(crops, own, decode, path)
+                with share:
+                    crops, own = self._upright(crops, own, decode, path)
             if isinstance(crops, FaceError):
                 results.append(crops)
                 continue
@@ -236,12 +243,13 @@ class Embedder:
         templates, lengths = self.outputs(np.array(chips, np.uint8).reshape(-1, size, size, 3))
         return zip(templates, lengths.tolist(), strict=True)
 
-    def _cut(self, photo: NamedPhoto) -> tuple[Crops | FaceError, Decode | None]:
+    def _cut(self, photo: NamedPhoto, share: Share) -> tuple[Crops | FaceError, Decode | None]:
         """Return the faces of a photo as it lies, and what decodes it, None where it cannot be read."""
         decode = None
         try:
-            decode = decoder(photo)
-            return cut(decode, self.spec, self._detector, self.choice, path=photo[0]), decode
+            decode = decoder(photo, share)
+            with share:
+                return cut(decode, self.spec, self._detector, self.choice, path=photo[0]), decode
         except FaceError as error:
             return error, decode
 

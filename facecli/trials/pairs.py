@@ -171,23 +171,57 @@ def from_people(
     """
     subjects, paths = [s for s, _ in samples], [p for _, p in samples]
     _, codes = np.unique(np.array(subjects, dtype=str), return_inverse=True)
-    i, j = np.triu_indices(len(samples), 1)
-    mated = codes[i] == codes[j]
-    chosen = np.flatnonzero(~mated)
-    if nonmated is not None and nonmated < chosen.size:
-        chosen = np.random.default_rng(seed).choice(chosen, nonmated, replace=False)
-    keep = np.sort(np.concatenate([np.flatnonzero(mated), chosen]))
-    if keep.size == 0:
+    if nonmated is None:
+        i, j = np.triu_indices(len(samples), 1)
+    else:
+        i, j = np.concatenate([_mated(codes), _nonmated(codes, nonmated, seed)], axis=1)
+        order = np.lexsort((j, i))
+        i, j = i[order], j[order]
+    if i.size == 0:
         raise BadInput("there are no pairs", path=root, hint="two images or more are needed")
     return PairSet(
-        left=tuple(paths[k] for k in i[keep]),
-        right=tuple(paths[k] for k in j[keep]),
+        left=tuple(paths[k] for k in i),
+        right=tuple(paths[k] for k in j),
         root=root,
-        mated=mated[keep],
-        left_subject=tuple(subjects[k] for k in i[keep]),
-        right_subject=tuple(subjects[k] for k in j[keep]),
-        lines=(0,) * keep.size,
+        mated=codes[i] == codes[j],
+        left_subject=tuple(subjects[k] for k in i),
+        right_subject=tuple(subjects[k] for k in j),
+        lines=(0,) * i.size,
     )
+
+
+def _mated(codes: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return int [2, n]: all i < j of samples whose people have equal `codes`."""
+    order = np.argsort(codes, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+    pairs = [group[np.array(np.triu_indices(group.size, 1))] for group in groups]
+    return np.concatenate(pairs, axis=1)
+
+
+def _nonmated(codes: NDArray[np.integer], wanted: int, seed: int) -> NDArray[np.integer]:
+    """Return int [2, n]: `wanted` different i < j of samples of different people at random, or all there are.
+
+    The pairs are numbered, each sample's with all later samples of later people, and never listed.
+    """
+    order = np.argsort(codes, kind="stable")
+    ends = np.searchsorted(codes[order], codes[order], "right")
+    before = np.concatenate([[0], np.cumsum(codes.size - ends)])
+    total = int(before[-1])
+    numbers = np.arange(total) if wanted >= total else _drawn(total, wanted, np.random.default_rng(seed))
+    first = np.searchsorted(before, numbers, "right") - 1
+    second = ends[first] + numbers - before[first]
+    return np.sort(order[np.array([first, second])], axis=0)
+
+
+def _drawn(total: int, wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return `wanted` different numbers below `total`, ascending."""
+    if wanted > total // 2:
+        return np.setdiff1d(np.arange(total), _drawn(total, total - wanted, rng), assume_unique=True)
+    numbers = np.empty(0, np.int64)
+    while numbers.size < wanted:
+        more = rng.integers(0, total, wanted - numbers.size)
+        numbers = np.unique(np.concatenate([numbers, more]))
+    return numbers
 
 
 def images(pairs: PairSet) -> list[str]:

@@ -107,5 +107,5 @@ def test_a_picture_that_cannot_be_decoded_is_unreadable(png, tmp_path, monkeypat
     with pytest.raises(UnreadableImage, match="photo: cannot be decoded"):
         named(PillowImage.open(cut))
     monkeypatch.setattr("facecli.photos.decode.MAX_PIXELS", 1000)
-    with pytest.raises(UnreadableImage, match="more than the 0 megapixels"):
+    with pytest.raises(UnreadableImage, match="more than the 0.001 megapixels"):
         named(PillowImage.open(png))

@@ -158,8 +158,8 @@ def test_a_chip_is_never_enlarged_from_a_reduced_decoding(embedder, people, monk
     scales = []
     decode = source.decode
 
-    def watched(data, *, path, at_least_px=None):
-        image = decode(data, path=path, at_least_px=at_least_px)
+    def watched(data, **how):
+        image = decode(data, **how)
         scales.append(image.scale)
         return image
 
@@ -168,6 +168,19 @@ def test_a_chip_is_never_enlarged_from_a_reduced_decoding(embedder, people, monk
     assert scales == [0.25, 1.0] or scales == [0.25, 0.5]
     (plain,) = embedder.embed([(people / "Clara" / "1.jpg", None)])
     assert float(found.faces[0].embedding @ plain.faces[0].embedding) > 0.97
+
+
+def test_a_photo_of_more_pixels_than_the_budget_is_unreadable_and_the_others_go_on(cache_dir, people):
+    small = Embedder(cache_dir=cache_dir, max_pixels=100_000, workers=2)
+    stream = io.BytesIO()
+    Image.new("RGB", (400, 300)).save(stream, "PNG")
+    photos = [(people / "Clara" / "1.jpg", None), (Path("large"), stream.getvalue())] * 8
+    found = list(small.embed(photos))
+    assert all(isinstance(result, Embedded) for result in found[::2])
+    assert {str(result) for result in found[1::2]} == {
+        "large: is 400 x 300 px, more than the 0.1 megapixels that are decoded; raise max_pixels, or reduce it first"
+    }
+    assert small._budget.free == 100_000
 
 
 def test_largest_center_all_one_and_an_index(embedder, group):

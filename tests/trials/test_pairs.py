@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,34 @@ def test_pairs_of_people():
     assert {*zip(some.left, some.right, strict=True)} <= {*zip(every.left, every.right, strict=True)}
     with pytest.raises(BadInput, match="no pairs"):
         pairs.from_people(people[:1], root=HERE)
+
+
+@pytest.mark.parametrize("nonmated", [1, 5, 60, 119, 120, 1_000])
+def test_nonmated_pairs_are_drawn_each_once_and_all_as_likely(nonmated):
+    people = [(f"p{k % 6}", f"{k}") for k in range(18)]
+    number = {path: k for k, (_, path) in enumerate(people)}
+    every = pairs.from_people(people, root=HERE)
+    assert (every.mated.sum(), len(every)) == (18, 153)
+    seen = set()
+    for seed in range(600 // nonmated + 20):
+        some = pairs.from_people(people, root=HERE, nonmated=nonmated, seed=seed)
+        listed = list(zip(some.left, some.right, strict=True))
+        assert listed == sorted(set(listed), key=lambda pair: [number[path] for path in pair])
+        assert (some.mated.sum(), len(some)) == (18, 18 + min(nonmated, 135))
+        seen.update(listed)
+    assert seen <= {*zip(every.left, every.right, strict=True)}
+    assert len(seen) > 140
+
+
+def test_drawing_from_many_photos_lists_no_more_than_is_drawn():
+    people = [(f"p{k // 4}", f"{k}") for k in range(40_000)]
+    tracemalloc.start()
+    some = pairs.from_people(people, root=HERE, nonmated=10_000, seed=3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (some.mated.sum(), len(some)) == (60_000, 70_000)
+    # 800 million pairs would be 13 GB.
+    assert peak < 100e6
 
 
 def test_scores_from_any_tool():
