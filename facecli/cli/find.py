@@ -108,16 +108,16 @@ def find(
         answers = library.identify(
             gallery, rule, source, top=search.top, alarms=alarms, min_quality=embedder.lowest_quality
         )
-        faces, failed = _emit(answers, sink, notes)
-    if search.draw is not None and photo is not None and faces:
+        shown: list[Identified] = []
+        tally = _emit(answers, sink, notes, shown if photo is not None else None)
+    if search.draw is not None and photo is not None and shown:
         from facecli.recognition.draw import draw_faces
 
-        draw_faces(photo, faces, search.draw)
+        draw_faces(photo, shown, search.draw)
     if sink.form == "table":
         notes.say(rule.describe())
-    warn_of_quality(notes, rule, faces)
-    anybody = any(face.match for face in faces)
-    raise typer.Exit(INPUT_ERROR if failed else 0 if anybody else NON_MATCH)
+    warn_of_quality(notes, rule, tally.unrated)
+    raise typer.Exit(INPUT_ERROR if tally.failed else 0 if tally.anybody else NON_MATCH)
 
 
 def _check_rates(search: SearchOptions, deciding: RuleOptions) -> None:
@@ -163,20 +163,34 @@ def _prepared(
     return gallery, rule, alarms
 
 
+@dataclass
+class Tally:
+    """What is kept of the answers, of which there may be millions."""
+
+    anybody: bool = False
+    failed: bool = False
+    unrated: int = 0
+
+
 def _emit(
-    answers: Iterable[Identified | Unidentified], sink: Output, notes: Notes
-) -> tuple[list[Identified], bool]:
-    """Emit a record a face; return the faces, and whether any probe failed."""
+    answers: Iterable[Identified | Unidentified],
+    sink: Output,
+    notes: Notes,
+    shown: list[Identified] | None,
+) -> Tally:
+    """Emit a record a face; return the tally of all, and add the faces to `shown`, where they are drawn."""
     from facecli.recognition.identify import Identified
 
-    faces = []
-    failed = False
+    tally = Tally()
     for answer in answers:
         sink.emit(answer.record())
         if isinstance(answer, Identified):
-            faces.append(answer)
+            tally.anybody |= answer.match
+            tally.unrated += answer.fmr is None
+            if shown is not None:
+                shown.append(answer)
             continue
-        failed = True
+        tally.failed = True
         if sink.form != "table" or sink.path is not None:
             notes.warn(f"{answer.probe}: {answer.error['message']}")
-    return faces, failed
+    return tally

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from facecli.cli.notes import Notes
     from facecli.gallery.gallery import Gallery
     from facecli.gallery.refresh import Refresh
-    from facecli.recognition.identify import Identified
-    from facecli.recognition.verify import Verdict
     from facecli.templates.embedder import Embedder
     from facecli.trials.pairs import PairSet
     from facecli.trials.score_table import ScoreTable
@@ -83,10 +80,9 @@ def warn_of_threshold(notes: Notes, rule: Rule, options: RuleOptions) -> None:
         )
 
 
-def warn_of_quality(notes: Notes, rule: Rule, decisions: Sequence[Verdict | Identified]) -> None:
+def warn_of_quality(notes: Notes, rule: Rule, unrated: int) -> None:
     """Say how many decisions have no error rates, though the rule has."""
-    unrated = sum(decision.fmr is None for decision in decisions) if rule.fmr is not None else 0
-    if unrated:
+    if unrated and rule.fmr is not None:
         notes.warn(f"{unrated:,} decisions {UNRATED}")
 
 

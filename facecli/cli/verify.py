@@ -14,7 +14,6 @@ from facecli.cli.complete import subjects
 from facecli.cli.exit_codes import INPUT_ERROR, NON_MATCH
 from facecli.cli.options import Database, EmbedderOptions, NoRefresh, OutputOptions, Root, RuleOptions
 from facecli.cli.session import (
-    UNRATED,
     Folders,
     open_embedder,
     open_gallery,
@@ -106,7 +105,7 @@ def verify(
             else:
                 verdict = library.verify_photos(embedder, rule, (chosen[0], None), (chosen[1], None))
             sink.emit(verdict.record())
-            warn_of_quality(notes, rule, [verdict])
+            warn_of_quality(notes, rule, verdict.fmr is None)
             code = 0 if verdict.match else NON_MATCH
     if sink.form == "table":
         notes.say(rule.describe())
@@ -126,9 +125,8 @@ def _compare_pairs(embedder: Embedder, rule: Rule, pairs: PairSet, sink: Output,
             if isinstance(verdict, Uncompared):
                 failed += 1
             else:
-                unrated += rule.fmr is not None and verdict.fmr is None
-    if unrated:
-        notes.warn(f"{unrated:,} decisions {UNRATED}")
+                unrated += verdict.fmr is None
+    warn_of_quality(notes, rule, unrated)
     if failed:
         notes.warn(f"{failed:,} of {len(pairs):,} pairs could not be compared")
     return INPUT_ERROR if failed or pairs.errors else 0

@@ -150,22 +150,28 @@ def verify_subject(
 def verify_pairs(
     embedder: Embedder, rule: Rule, pairs: PairSet, *, progress: Progress | None = None
 ) -> Iterator[ListedVerdict | Uncompared]:
-    """Yield the verdict on each pair, in order, or why a pair could not be compared.
+    """Yield the verdict on each pair, in order and as soon as it is known, or why a pair could not be compared.
 
-    Each image is embedded once, whatever the number of its pairs.
+    Each image is embedded once, whatever the number of its pairs, and forgotten after the last of them.
     """
     from facecli.trials.pairs import images
 
     names = images(pairs)
+    last = {name: row for row, pair in enumerate(zip(pairs.left, pairs.right, strict=True)) for name in pair}
     embedded: dict[str, Embedded | FaceError] = {}
-    results = embedder.embed((pairs.root / name, None) for name in names)
-    for done, (name, result) in enumerate(zip(names, results, strict=True), start=1):
-        embedded[name] = result
-        if progress is not None:
-            progress(done, len(names))
+    results = enumerate(embedder.embed((pairs.root / name, None) for name in names))
     for row, (left, right) in enumerate(zip(pairs.left, pairs.right, strict=True)):
         mated = None if pairs.mated is None else bool(pairs.mated[row])
+        # Images come in the order in which the pairs need them first.
+        while left not in embedded or right not in embedded:
+            at, result = next(results)
+            embedded[names[at]] = result
+            if progress is not None:
+                progress(at + 1, len(names))
         a, b = embedded[left], embedded[right]
+        for name in {left, right}:
+            if last[name] == row:
+                del embedded[name]
         if isinstance(a, FaceError):
             yield Uncompared(printable(left), printable(right), mated, a)
         elif isinstance(b, FaceError):
