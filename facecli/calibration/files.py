@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -39,6 +38,10 @@ from facecli.stats.probability import ReliabilityBin, ScoreMap
 FORMAT = "facecli calibration"
 VERSION = 1
 REMAKE = "make it again"
+MOST = 2**62
+"""Of what is counted: sums and differences of counts fit an int64."""
+LARGEST = 1e100
+"""Of numbers: sums and squares are numbers too."""
 
 # Found without importlib.resources, whose import would be felt at every start.
 SHIPPED = Path(__file__).with_name("shipped")
@@ -229,17 +232,13 @@ class _Reader:
 
     def whole(self, key: str) -> int:
         value = self.value.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < MOST:
             raise self.wrong(key, "a whole number, 0 or more")
         return value
 
     def number(self, key: str) -> float:
         value = self.value.get(key)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not abs(value) <= sys.float_info.max
-        ):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
             raise self.wrong(key, "a number")
         return float(value)
 
@@ -248,10 +247,10 @@ class _Reader:
         if isinstance(value, list):
             try:
                 array = np.array(value if value else [], dtype=None if value else dtype)
-            except ValueError:
+            except (ValueError, OverflowError):
                 raise self.wrong(key, "a list of numbers") from None
             kinds = "if" if dtype is np.float64 else "i"
-            if array.ndim == 1 and (array.dtype.kind in kinds or not value) and np.isfinite(array).all():
+            if array.ndim == 1 and (array.dtype.kind in kinds or not value) and (abs(array) <= LARGEST).all():
                 return array.astype(dtype)
         raise self.wrong(key, "a list of numbers" if dtype is np.float64 else "a list of whole numbers")
 

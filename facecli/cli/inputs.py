@@ -8,12 +8,15 @@ from itertools import chain, islice
 from pathlib import Path
 
 from facecli.cli.streams import stdin_lines
-from facecli.errors import FaceError, UsageError, printable
+from facecli.errors import BadInput, FaceError, UsageError, printable
 from facecli.photos.find import find_images
 from facecli.templates.embedder import Embedder
 from facecli.templates.reading import parse_record, read_templates
 from facecli.templates.records import is_templates
 from facecli.templates.template import Embedded, FailedProbe, Probe, probes_of
+
+LONGEST_PATH = 4096
+"""Of Linux, in bytes; elsewhere they are shorter."""
 
 
 def probes_from(sources: list[str], embedder: Embedder) -> Iterator[Probe | FailedProbe]:
@@ -69,14 +72,25 @@ def _stdin_probes(embedder: Embedder) -> Iterator[Probe | FailedProbe]:
         for number, line in lines:
             yield parse_record(line, source="stdin", number=number, embedder_id=embedder.id, dim=embedder.dim)
     else:
-        yield from _photo_probes((Path(line) for _, line in lines), embedder)
+        yield from _photo_probes((_named(number, line) for number, line in lines), embedder)
+
+
+def _named(number: int, line: str) -> Path:
+    """Return the photo that a line of stdin names; raises `BadInput` for what names no file anywhere."""
+    if len(line) > LONGEST_PATH:
+        raise BadInput(
+            f"line {number}: is neither the path of a photo nor a record",
+            path="stdin",
+            hint="give paths, or what 'facecli embed' writes",
+        )
+    return Path(line)
 
 
 def photos_from(sources: Iterable[str]) -> Iterator[Path]:
     """Yield the photos that files, folders and globs stand for, and those that stdin lists for '-'."""
     for source in sources:
         if source == "-":
-            yield from (Path(line) for line in stdin_lines() if line)
+            yield from (_named(number, line) for number, line in enumerate(stdin_lines(), start=1) if line)
         else:
             yield from find_images([source])
 

@@ -216,8 +216,9 @@ def _unit(rows: NDArray[Any], dim: int, start: int, npy: Path) -> NDArray[np.flo
             f"holds rows of {rows.shape[1]} numbers of type {rows.dtype}, a template has {dim} floats",
             path=npy,
         )
-    single = np.asarray(rows, np.float32)
-    lengths = np.sqrt(np.einsum("ij,ij->i", single, single, dtype=np.float64))
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = np.asarray(rows, np.float32)
+        lengths = np.sqrt(np.einsum("ij,ij->i", single, single, dtype=np.float64))
     # Not a number compares as false, so it is caught as well.
     wrong = np.flatnonzero(~(np.abs(lengths - 1) <= LENGTH_TOLERANCE))
     if len(wrong):

@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,17 @@ from facecli.templates.template import FacePlace, FailedProbe, Probe
 
 MOST_FACES = 1_000_000
 """More than any photo shows."""
+DAMAGED_ARRAY = (
+    ValueError,
+    OSError,
+    EOFError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    SyntaxError,
+    TokenError,
+)
+"""NumPy reads the header of an array as Python: damage ends in errors of its tokenizer and parser, too."""
 OF_FACECLI = "give it templates that facecli wrote"
 
 
@@ -143,6 +155,8 @@ def read_npy(npy: Path, *, embedder_id: str, dim: int) -> Iterator[Probe]:
         raise BadInput(f"holds {shape} numbers, its table {table.name} has {len(rows)} rows", path=npy)
     for number, (row, template) in enumerate(zip(rows, templates, strict=True)):
         try:
+            if None in row or None in row.values():
+                raise ValueError("it has not as many columns as the header")
             check_embedder(row["embedder_id"], embedder_id, f"{table}, row {number}")
             place, strictness = _place(
                 {
@@ -175,15 +189,21 @@ def open_array(npy: Path) -> Array:
                 "no such file", path=file, hint="x.npy lies beside x.csv", advice="array_and_table"
             )
     try:
-        return np.load(npy, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise BadInput(f"is not an array of templates ({error})", path=npy) from error
+        array = np.load(npy, mmap_mode="r", allow_pickle=False)
+    except DAMAGED_ARRAY as error:
+        what = " ".join(str(error).split())[:200] or type(error).__name__
+        raise BadInput(f"is not an array of templates ({what})", path=npy) from error
+    if not isinstance(array, np.ndarray):
+        raise BadInput("is not an array of templates but an archive", path=npy)
+    return array
 
 
 def _is_template(values: np.ndarray, dim: int) -> bool:
     """Say whether these are `dim` numbers of length 1: of another length, a similarity would mean nothing."""
     right = values.shape == (dim,) and values.dtype.kind == "f"
-    return right and abs(float(np.linalg.norm(values)) - 1) < 1e-3
+    # What overflows is not of length 1, and no remark of NumPy's.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return right and abs(float(np.linalg.norm(values)) - 1) < 1e-3
 
 
 def check_embedder(theirs: str, ours: str, where: str) -> None:

@@ -85,6 +85,6 @@ class RunFolder:
             state = torch.load(self._state, map_location="cpu", weights_only=True)
         except UNREADABLE as error:
             raise BadInput("the run's state cannot be read", path=self._state) from error
-        if state.get("version") != VERSION:
+        if not isinstance(state, dict) or state.get("version") != VERSION:
             raise BadInput("the run's state is of another version of facecli", path=self._state)
         return state

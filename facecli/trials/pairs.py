@@ -128,7 +128,7 @@ def parse_lfw(data: bytes, *, source: str, root: Path, suffix: str = ".jpg") -> 
     lines = [(k, line.split()) for k, line in enumerate(decode(data, source).split("\n"), 1) if line.strip()]
     if not lines:
         raise BadInput("is empty", path=source, hint="a list of pairs starts with the number of folds")
-    head = [int(word) for word in lines[0][1] if word.isdecimal()]
+    head = [int(word) for word in lines[0][1] if _is_count(word)]
     if len(head) != len(lines[0][1]) or len(head) not in (1, 2) or 0 in head:
         raise at_line(source, lines[0][0], "does not start with the numbers of folds and pairs")
     folds, size = head if len(head) == 2 else (1, head[0])
@@ -136,7 +136,7 @@ def parse_lfw(data: bytes, *, source: str, root: Path, suffix: str = ".jpg") -> 
     for position, (line, words) in enumerate(lines[1:]):
         expected = 3 if position % (2 * size) < size else 4
         numbers = words[1::2] if len(words) == 4 else words[1:]
-        if len(words) != expected or not all(n.isdecimal() for n in numbers):
+        if len(words) != expected or not all(map(_is_count, numbers)):
             shape = "NAME 1 2" if expected == 3 else "NAME 1 OTHER 2"
             errors.append(at_line(source, line, f"'{' '.join(words)}' is not of the form '{shape}'"))
             continue
@@ -250,3 +250,7 @@ def subjects_of(pairs: PairSet) -> dict[str, str]:
         if subjects.setdefault(path, subject) != subject:
             raise BadInput(f"is said to show '{subjects[path]}' and '{subject}'", path=path)
     return subjects
+
+
+def _is_count(word: str) -> bool:
+    return word.isdecimal() and len(word) < 10

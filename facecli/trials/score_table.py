@@ -11,6 +11,9 @@ from facecli.errors import BadInput
 from facecli.files.tables import SUBJECTS, at_line, mated_label, parse_table, read_bytes
 from facecli.stats.comparisons import Comparisons
 
+LARGEST = 1e100
+"""Similarities beyond this are nobody's, and their squares are no numbers."""
+
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
@@ -70,6 +73,6 @@ def _similarity(cell: str, source: str, line: int) -> float:
         value = float(cell)
     except ValueError:
         value = np.nan
-    if not value < np.inf:
+    if not (abs(value) <= LARGEST or value == -np.inf):
         raise at_line(source, line, f"'{cell}' is not a similarity", hint="-inf stands for a failure")
     return value
