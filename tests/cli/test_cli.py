@@ -99,15 +99,16 @@ def shell(world, home, cache_dir):
         env = {**os.environ, **environment(home, cache_dir), "PYTHONPATH": pythonpath}
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
-        def hears_interrupts():
-            # A shell's background jobs ignore SIGINT, and their children with them.
+        def hears_signals():
+            # A shell's background jobs ignore SIGINT, what nohup starts SIGHUP, and their children with them.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
         return subprocess.Popen(
             [sys.executable, *program, *words],
             cwd=folder,
             env=env,
-            preexec_fn=hears_interrupts,
+            preexec_fn=hears_signals,
             **{**pipes, **options},
         )
 

@@ -97,7 +97,7 @@ def test_find_keeps_faces_only_to_draw_them(draws):
         for k in range(300):
             place = FacePlace(0, 1, None, None, None, None)
             face = Identified(
-                f"{k}", place, "Ada" if k == 7 else None, 0.1, 0.5, None, *[None] * 3, (), 1, 1, "e"
+                f"{k}", place, "Ada" if k == 7 else None, 0.1, 0.5, None, *[None] * 3, (), None, 1, 1, "e"
             )
             alive[k] = face
             yield face
